@@ -1,0 +1,1 @@
+//! Event batches: built by producers, concatenated by a leader.

@@ -1,0 +1,77 @@
+//! Every bound of this crate in one place: the format's limits, the build's ceilings, and the times of the design.
+//!
+//! Three kinds of number live here and are not to be confused:
+//!
+//! - **limits of the format** hold on every node and every version of it;
+//! - **ceilings of the build** bound memory and never a decision: a node that would need more refuses to start;
+//! - **cluster parameters** ([`Parameters`]) decide what is accepted, so all nodes must hold the same.
+
+use crate::time::Duration;
+use serde::{Deserialize, Serialize};
+
+/// Events in one batch, at most. An outcome is a mask of 64 bits.
+pub const MAX_BATCH_EVENTS: usize = 64;
+/// Payload of one frame in bytes, at most.
+pub const MAX_FRAME_PAYLOAD: usize = 32_768;
+/// Bytes of a topic's name, 1 to this many.
+pub const MAX_TOPIC: usize = 127;
+/// Bytes of a key, at most.
+pub const MAX_KEY: usize = 511;
+/// Bytes of an event's payload, at most. Any legal event fits one frame.
+pub const MAX_EVENT_PAYLOAD: usize = 31_744;
+
+/// Members of one shard, at most (voters, learners and the witness together).
+pub const MAX_MEMBERS: usize = 8;
+/// Entries in one append message, at most: 1 MiB of frames.
+pub const MAX_APPEND_ENTRIES: usize = 32;
+/// Entries sent to one peer and not yet answered, at most. With the largest frames this is 8 MiB on the wire and in
+/// the peer's receive pool; with ordinary ones it covers several syncs of the peer's disk.
+pub const MAX_INFLIGHT_ENTRIES: u64 = 256;
+/// Changes of term that are remembered in memory; for older entries the store is asked.
+pub const MAX_TERM_RUNS: usize = 64;
+/// Runs remembered for each producer, so that a duplicate is answered with its original offset.
+pub const REMEMBERED_RUNS: usize = 8;
+
+/// The leader's heartbeat.
+pub const HEARTBEAT: Duration = Duration::from_millis(150);
+/// A follower's patience without a word from its leader: three heartbeats, to which each node adds its own share
+/// of [`PATIENCE_SPREAD`].
+pub const PATIENCE: Duration = Duration::from_millis(450);
+/// The part of the patience that differs between nodes.
+pub const PATIENCE_SPREAD: Duration = Duration::from_millis(60);
+/// A failed pre-vote or vote is tried again after at least this, ...
+pub const RETRY_MIN: Duration = Duration::from_millis(20);
+/// ... and at most this.
+pub const RETRY_MAX: Duration = Duration::from_millis(60);
+/// After the leader's connection was reset, a follower waits its rank times this before it asks for pre-votes.
+pub const RESET_RANK_STEP: Duration = Duration::from_millis(10);
+/// A voter that still holds a lease keeps a pre-vote request for this long, in case its own lease ends.
+pub const KEPT_REQUEST: Duration = Duration::from_millis(100);
+/// Wall clocks count as agreeing when they lie within this of each other.
+pub const WALL_CLOCK_AGREEMENT: Duration = Duration::from_secs(5);
+
+const _: () = assert!(MAX_BATCH_EVENTS <= 64, "an outcome is a 64-bit mask");
+const _: () = assert!(
+    MAX_TOPIC + MAX_KEY + MAX_EVENT_PAYLOAD + 256 <= MAX_FRAME_PAYLOAD,
+    "any legal event fits one frame, with its heads"
+);
+const _: () = assert!(MAX_APPEND_ENTRIES as u64 <= MAX_INFLIGHT_ENTRIES);
+const _: () = assert!(HEARTBEAT.as_micros() * 3 <= PATIENCE.as_micros());
+
+/// What affects a decision at apply. The same on every node of a cluster; chosen when the cluster is initialised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parameters {
+    /// Producers that the cluster remembers. A new one beyond them is refused, retryably.
+    pub producers: u32,
+    /// Topics of the cluster.
+    pub topics: u32,
+    /// Largest payload of an event in bytes, at most [`MAX_EVENT_PAYLOAD`].
+    pub event_payload: u32,
+}
+
+impl Default for Parameters {
+    /// 4,096 producers, 1,024 topics, the largest payload of the format.
+    fn default() -> Self {
+        Self { producers: 4_096, topics: 1_024, event_payload: MAX_EVENT_PAYLOAD as u32 }
+    }
+}

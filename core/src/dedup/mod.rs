@@ -1,0 +1,1 @@
+//! Exactly-once publish: decisions made when an entry is applied.

@@ -1,0 +1,1 @@
+//! Wakes a sleeping consumer, once.

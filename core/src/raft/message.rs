@@ -1,0 +1,115 @@
+//! What members say to each other. Entries travel beside an append, not in it: the machine speaks of ranges of
+//! indices and the host attaches the frames.
+
+use crate::id::{Incarnation, Index, NodeId, Term};
+use serde::{Deserialize, Serialize};
+
+/// The index and term of an entry. The default stands before the first entry.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct LogPosition {
+    /// Where in the log.
+    pub index: Index,
+    /// The term of the entry there.
+    pub term: Term,
+}
+
+impl LogPosition {
+    /// Whether a log that ends here is at least as up to date as one that ends at `other` (Raft paper, section 5.4.1).
+    #[must_use]
+    pub fn is_at_least(self, other: Self) -> bool {
+        (self.term, self.index) >= (other.term, other.index)
+    }
+}
+
+/// A message from one member to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Message {
+    /// Who sends it.
+    pub from: NodeId,
+    /// For whom it is.
+    pub to: NodeId,
+    /// The sender's incarnation; a receiver refuses one that its configuration does not hold.
+    pub incarnation: Incarnation,
+    /// The sender's term; for [`Body::PreVote`] the term that the sender would campaign in.
+    pub term: Term,
+    /// What it says.
+    pub body: Body,
+}
+
+/// What a [`Message`] says. Variants are append-only: their order is the wire format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Body {
+    /// Would you vote for me? Changes nobody's term (Raft thesis, section 9.6).
+    PreVote {
+        /// The last entry of the sender's log.
+        last: LogPosition,
+    },
+    /// The answer. If granted, `Message::term` repeats the term asked for; else it is the voter's own.
+    PreVoteReply {
+        /// Whether the sender of the reply would vote so.
+        granted: bool,
+    },
+    /// Vote for me in `Message::term` (Raft paper, section 5.2).
+    Vote {
+        /// The last entry of the sender's log.
+        last: LogPosition,
+        /// The sender campaigns because its leader told it to: leases do not count.
+        transfer: bool,
+    },
+    /// The answer, sent when the vote is on stable storage.
+    VoteReply {
+        /// Whether the vote was given.
+        granted: bool,
+        /// The voter's wall clock in microseconds since the Unix epoch; zero if it has none.
+        wall_us: u64,
+    },
+    /// `count` entries follow `prev`; their frames follow this message (Raft paper, section 5.3).
+    Append {
+        /// The entry before the first one sent.
+        prev: LogPosition,
+        /// Entries that follow; zero only asks whether `prev` matches.
+        count: u16,
+        /// The leader's commit index.
+        commit: Index,
+    },
+    /// The follower's log equals the leader's up to `matched`, and is durable so far.
+    AppendAccepted {
+        /// Up to where both logs agree and the follower's is on stable storage.
+        matched: Index,
+    },
+    /// The follower has no entry that matches `prev`.
+    AppendRejected {
+        /// The index of the `prev` that was refused.
+        rejected: Index,
+        /// Where the logs may agree: the follower's last entry at or before `rejected` whose term is at most the
+        /// term of the refused `prev`.
+        hint: LogPosition,
+    },
+    /// The leader lives. Never waits for storage.
+    Heartbeat {
+        /// What is committed, and known to be in the follower's log.
+        commit: Index,
+        /// Counts the leader's rounds of heartbeats: a reply confirms leadership as of that round.
+        round: u64,
+    },
+    /// The answer to a heartbeat.
+    HeartbeatReply {
+        /// The round that is answered.
+        round: u64,
+        /// The last entry of the follower's log, durable or not: tells a leader of appends that were lost.
+        last: Index,
+        /// The follower's wall clock in microseconds since the Unix epoch; zero if it has none.
+        wall_us: u64,
+    },
+    /// Campaign at once: the sender hands leadership over (Raft thesis, section 3.10).
+    TimeoutNow,
+}
+
+/// What the machine must know of an entry that follows a [`Body::Append`]; read from its frame's header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EntryMeta {
+    /// Its index.
+    pub index: Index,
+    /// Its term.
+    pub term: Term,
+}

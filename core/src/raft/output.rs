@@ -1,0 +1,68 @@
+//! What the machine wants done, and what must be durable before.
+
+use super::message::{LogPosition, Message};
+use crate::id::{Index, NodeId, Term};
+use serde::{Deserialize, Serialize};
+
+/// Names one write. Tokens grow; reporting one reports all before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token(pub u64);
+
+/// What a member must not forget besides its log (Raft paper, figure 2).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HardState {
+    /// The latest term that the member has seen.
+    pub term: Term,
+    /// Whom it voted for in that term.
+    pub vote: Option<NodeId>,
+}
+
+/// One atomic write. The parts take effect in this order: hard state, truncation, append.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Persist {
+    /// To be given to `handle_persisted` when the write, and every one before it, is on stable storage.
+    pub token: Token,
+    /// The hard state, where it changed.
+    pub hard_state: Option<HardState>,
+    /// Entries at and after this index are to be removed, where some are.
+    pub truncate_from: Option<Index>,
+    /// Entries to be written, where some are: first and last index, both included. The host holds their frames.
+    pub append: Option<(Index, Index)>,
+}
+
+/// What the machine wants done. Outputs are to be acted on in the order in which they are polled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Write this, then call `handle_persisted`. May be acted on at once; writes are not to be reordered.
+    Persist(Persist),
+    /// Send this to `Message::to`. **All that it depends on is durable already**: it may leave at once. For a
+    /// [`Body::Append`](super::Body::Append) the host attaches the frames `prev.index + 1 ..= prev.index + count`; they
+    /// need not be durable on this node. It may be lost or repeated.
+    Send(Message),
+    /// The entries up to this index are committed: durable on a majority. Apply them in order.
+    Commit(Index),
+    /// The node's view of who leads has changed. Needs no durability.
+    Leader {
+        /// The term it is about.
+        term: Term,
+        /// Who leads it, if that is known.
+        leader: Option<NodeId>,
+    },
+}
+
+/// The part of the log that is on stable storage, read-only: the machine keeps what is newer itself.
+pub trait LogView {
+    /// The term of the entry at `index`, if the log still holds it.
+    fn term(&self, index: Index) -> Option<Term>;
+}
+
+/// What a member found on its disk when it started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// The hard state last written; the default if none ever was.
+    pub hard_state: HardState,
+    /// The last entry of the log.
+    pub last: LogPosition,
+    /// The last entry that was applied to the restored state; it was committed.
+    pub applied: LogPosition,
+}

@@ -1,0 +1,1 @@
+//! Raft, dedup and topics composed into one deterministic machine.

@@ -1,0 +1,1 @@
+//! Atomics and cells, exchanged for those of loom under test.

@@ -1,0 +1,1 @@
+//! The frame and what is in it.

@@ -1,0 +1,1 @@
+//! EventStreamCore on a machine with an operating system: the node and the client.

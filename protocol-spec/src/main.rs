@@ -1,0 +1,3 @@
+//! Generates documents from the wire definition.
+
+fn main() {}
