@@ -1,1 +1,5 @@
 //! EventStreamCore on a machine with an operating system: the node and the client.
+
+pub mod clock;
+pub mod config;
+pub mod identity;
