@@ -1,1 +1,0 @@
-//! A fixed number of reference-counted blocks.

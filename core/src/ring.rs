@@ -1,1 +1,0 @@
-//! Single-producer single-consumer ring.
