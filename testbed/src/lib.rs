@@ -1,0 +1,171 @@
+//! Clusters of real processes with real faults, for tests and measurements.
+//!
+//! A [`Cluster`] is a directory, a [`Network`] and one `eventstream node` process per node. What it does to them is what
+//! happens in the field: SIGKILL, SIGTERM, a cable that is pulled. What it can tell about them comes through the public
+//! client.
+
+pub mod namespaces;
+pub mod network;
+mod process;
+pub mod proxy;
+
+pub use namespaces::{CLIENTS, Spoke};
+pub use network::Network;
+pub use process::NodeProcess;
+
+use eventstream_core::config::Parameters;
+use eventstream_core::id::NodeId;
+use eventstream_host::config::{ACCEPTED_RISK, Key};
+use eventstream_host::identity::Identity;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// A cluster of real processes, ended and removed when dropped; its directory stays if the test panics.
+#[derive(Debug)]
+pub struct Cluster {
+    binary: PathBuf,
+    network: Network,
+    running: BTreeMap<Spoke, NodeProcess>,
+    nodes: u16,
+    directory: Option<tempfile::TempDir>,
+}
+
+impl Cluster {
+    /// Initialises `nodes` nodes on `network` and starts them with the given `eventstream` binary.
+    ///
+    /// # Panics
+    /// When a node cannot be initialised or started.
+    #[must_use]
+    pub fn start(binary: &Path, nodes: u16, network: Network) -> Self {
+        let directory = tempfile::Builder::new().prefix("eventstream-").tempdir().expect("a temporary directory");
+        let mut cluster =
+            Self { binary: binary.to_owned(), network, running: BTreeMap::new(), nodes, directory: Some(directory) };
+        cluster.initialise();
+        for node in 1..=nodes {
+            cluster.start_node(node);
+        }
+        cluster
+    }
+
+    /// All node numbers.
+    pub fn nodes(&self) -> impl Iterator<Item = Spoke> + use<> {
+        1..=self.nodes
+    }
+
+    /// Where a client reaches a node.
+    #[must_use]
+    pub fn server(&self, node: Spoke) -> String {
+        self.network.reached_at(CLIENTS, node)
+    }
+
+    /// Where a client reaches each node.
+    #[must_use]
+    pub fn servers(&self) -> Vec<String> {
+        self.nodes().map(|node| self.server(node)).collect()
+    }
+
+    /// The network between them.
+    #[must_use]
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// A node's directory.
+    #[must_use]
+    pub fn directory(&self, node: Spoke) -> PathBuf {
+        self.directory.as_ref().expect("kept until drop").path().join(format!("node-{node}"))
+    }
+
+    /// Starts a node that is not running.
+    ///
+    /// # Panics
+    /// When it runs already or the process cannot be made.
+    pub fn start_node(&mut self, node: Spoke) {
+        assert!(!self.running.contains_key(&node), "node {node} runs already");
+        let mut command = self.network.command(node, &self.binary);
+        command.arg("node").arg("--dir").arg(self.directory(node));
+        if matches!(self.network, Network::Namespaces(_)) {
+            command.env(Key::AcceptRisk.variable(), ACCEPTED_RISK);
+        }
+        self.running.insert(node, NodeProcess::spawn(command, &self.directory(node).join("log.txt")));
+    }
+
+    /// Kills a node: SIGKILL, and waits until it is gone.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn kill(&mut self, node: Spoke) {
+        self.running.remove(&node).expect("a running node").kill();
+    }
+
+    /// Stops a node in order: SIGTERM, and waits for its exit.
+    ///
+    /// # Panics
+    /// When it does not run, or ends with another exit code than 0.
+    pub fn stop(&mut self, node: Spoke) {
+        let status = self.running.remove(&node).expect("a running node").terminate();
+        assert!(status.success(), "node {node} ended with {status}; see its log in {}", self.directory(node).display());
+    }
+
+    /// Cuts a node off from the other nodes, in silence; clients still reach it.
+    pub fn isolate_from_nodes(&self, node: Spoke) {
+        self.nodes().filter(|&other| other != node).for_each(|other| self.network.cut(node, other));
+    }
+
+    /// Undoes [`isolate_from_nodes`](Self::isolate_from_nodes).
+    pub fn rejoin_nodes(&self, node: Spoke) {
+        self.nodes().filter(|&other| other != node).for_each(|other| self.network.heal(node, other));
+    }
+
+    /// Cuts a node off from everybody, in silence: what a power cut looks like from outside.
+    pub fn isolate(&self, node: Spoke) {
+        self.isolate_from_nodes(node);
+        self.network.cut(node, CLIENTS);
+    }
+
+    /// Undoes [`isolate`](Self::isolate).
+    pub fn rejoin(&self, node: Spoke) {
+        self.rejoin_nodes(node);
+        self.network.heal(node, CLIENTS);
+    }
+
+    /// Runs `work` where the clients are, on a thread and a tokio runtime of its own, and returns what it returns.
+    ///
+    /// # Panics
+    /// When `work` does.
+    pub fn as_client<T: Send>(&self, work: impl AsyncFnOnce() -> T + Send) -> T {
+        let ran = std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                self.network.enter_as_client();
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+                runtime.block_on(work())
+            });
+            thread.join()
+        });
+        ran.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    fn initialise(&self) {
+        let listed: Vec<_> = self
+            .nodes()
+            .map(|node| (NodeId(node), self.network.listens_at(node).parse().expect("HOST:PORT")))
+            .collect();
+        let identities = Identity::new_cluster(&listed, Parameters::default()).expect("identities");
+        for mut identity in identities {
+            let me = identity.node.0;
+            for member in &mut identity.members {
+                member.address = self.network.reached_at(me, member.id.0).parse().expect("HOST:PORT");
+            }
+            identity.write(&self.directory(me)).expect("an identity bundle");
+        }
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.running.clear();
+        if let Some(directory) = self.directory.take().filter(|_| std::thread::panicking()) {
+            println!("the nodes' directories and logs are kept in {}", directory.keep().display());
+        }
+    }
+}
