@@ -19,6 +19,15 @@ pub const MAX_TOPIC: usize = 127;
 pub const MAX_KEY: usize = 511;
 /// Bytes of an event's payload, at most. Any legal event fits one frame.
 pub const MAX_EVENT_PAYLOAD: usize = 31_744;
+/// The largest index, term, offset, sequence, batch id or time that the wire carries. Counters that were decoded can be
+/// added to without overflow, and every language has a signed integer that holds them.
+pub const MAX_COUNTER: u64 = i64::MAX as u64;
+/// Payload of a control message's frame in bytes, at most: the receipts of 64 runs or the status of 8 members.
+pub const MAX_CONTROL_PAYLOAD: usize = 4_096;
+/// Bytes of a member's address (`host:port`), at most.
+pub const MAX_ADDRESS: usize = 255;
+/// Bytes of a free text (a version's name, the words of a refusal), at most.
+pub const MAX_TEXT: usize = 255;
 
 /// Members of one shard, at most (voters, learners and the witness together).
 pub const MAX_MEMBERS: usize = 8;
@@ -31,6 +40,13 @@ pub const MAX_INFLIGHT_ENTRIES: u64 = 256;
 pub const MAX_TERM_RUNS: usize = 64;
 /// Runs remembered for each producer, so that a duplicate is answered with its original offset.
 pub const REMEMBERED_RUNS: usize = 8;
+
+/// A client's small batch waits at most this long for others to share an entry with.
+pub const BATCH_DELAY: Duration = Duration::from_millis(1);
+/// A client's batch of at least this many events becomes an entry as it is, ...
+pub const PASS_ON_EVENTS: usize = 16;
+/// ... and so does one of at least this many bytes of payload.
+pub const PASS_ON_BYTES: usize = 4_096;
 
 /// The leader's heartbeat.
 pub const HEARTBEAT: Duration = Duration::from_millis(150);
@@ -55,6 +71,7 @@ const _: () = assert!(
     MAX_TOPIC + MAX_KEY + MAX_EVENT_PAYLOAD + 256 <= MAX_FRAME_PAYLOAD,
     "any legal event fits one frame, with its heads"
 );
+const _: () = assert!(MAX_CONTROL_PAYLOAD <= MAX_FRAME_PAYLOAD);
 const _: () = assert!(MAX_APPEND_ENTRIES as u64 <= MAX_INFLIGHT_ENTRIES);
 const _: () = assert!(HEARTBEAT.as_micros() * 3 <= PATIENCE.as_micros());
 
