@@ -77,6 +77,10 @@ number! {
     ShardId(u16)
 }
 number! {
+    /// The number of a topic: topics are counted from 0 in the order in which the log first accepted an event of them.
+    TopicId(u32)
+}
+number! {
     /// Which life of a producer. A higher epoch fences the lower ones.
     Epoch(u32)
 }

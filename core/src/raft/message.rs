@@ -1,7 +1,7 @@
 //! What members say to each other. Entries travel beside an append, not in it: the machine speaks of ranges of
 //! indices and the host attaches the frames.
 
-use crate::id::{Incarnation, Index, NodeId, Term};
+use crate::id::{Incarnation, Index, LogTime, NodeId, Term};
 use serde::{Deserialize, Serialize};
 
 /// The index and term of an entry. The default stands before the first entry.
@@ -112,4 +112,6 @@ pub struct EntryMeta {
     pub index: Index,
     /// Its term.
     pub term: Term,
+    /// When the leader stamped it. Consensus does not look at it; the [`replica`](crate::replica) continues from it.
+    pub log_time: LogTime,
 }
