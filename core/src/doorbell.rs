@@ -107,3 +107,36 @@ impl fmt::Debug for Doorbell {
         f.debug_struct("Doorbell").field("armed", &self.armed.load(Relaxed)).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Doorbell;
+
+    #[test]
+    fn rings_once_for_each_sleep() {
+        let bell = Doorbell::new();
+        assert!(!bell.ring(), "nobody sleeps");
+        bell.arm();
+        assert!(bell.ring());
+        assert!(!bell.ring(), "it rang already");
+        bell.arm();
+        assert!(bell.ring(), "another sleep");
+    }
+
+    #[test]
+    fn does_not_ring_for_a_consumer_that_is_awake_again() {
+        let bell = Doorbell::new();
+        bell.arm();
+        bell.disarm();
+        assert!(!bell.ring());
+    }
+
+    #[test]
+    fn a_consumer_that_finds_something_does_not_sleep() {
+        let bell = Doorbell::new();
+        assert!(!bell.arm_if(|| false));
+        assert!(!bell.ring());
+        assert!(bell.arm_if(|| true));
+        assert!(bell.ring());
+    }
+}

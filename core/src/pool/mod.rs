@@ -43,6 +43,8 @@
 #![allow(unsafe_code)]
 
 mod block;
+#[cfg(test)]
+mod tests;
 
 pub use block::{Block, BlockMut};
 

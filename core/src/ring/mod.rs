@@ -72,6 +72,8 @@
 
 mod consumer;
 mod producer;
+#[cfg(test)]
+mod tests;
 
 pub use consumer::Consumer;
 pub use producer::{Full, Producer};
