@@ -11,6 +11,8 @@ use heapless::Vec;
 
 /// Whether a client's batch becomes an entry as it is: it is large enough that copying it would cost more than an entry
 /// of its own.
+///
+/// What waits in an [`Accumulator`] is to leave before it, so that the events of a producer keep their order.
 #[must_use]
 pub const fn passes_on(header: &Header) -> bool {
     header.event_count as usize >= PASS_ON_EVENTS || header.payload_len as usize >= PASS_ON_BYTES
