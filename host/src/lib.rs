@@ -1,5 +1,7 @@
 //! EventStreamCore on a machine with an operating system: the node and the client.
 
+pub mod checksum;
 pub mod clock;
 pub mod config;
 pub mod identity;
+pub mod storage;

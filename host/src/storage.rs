@@ -1,0 +1,109 @@
+//! The log and the applied state on disk.
+//!
+//! ```text
+//! engine --jobs--> storage thread --one synced write per group--> RocksDB <--reads-- readers (any thread)
+//!        <-tokens-
+//! ```
+//!
+//! - [`open`] takes a node's directory, or says why it must not be used.
+//! - [`Storage`] is the thread that writes: it takes all that waits, writes it in one synced batch, and reports the tokens.
+//! - [`Reader`] reads entries, topic rows and state rows beside it. What it sees of the log is on stable storage.
+//! - [`LogStore`] is what the thread needs of a store, so that its order and its poisoning are tested without a disk.
+//!
+//! **The first write or sync that fails poisons the store for good.** After a failed sync nobody knows what the disk holds,
+//! and a second sync that succeeds proves nothing about the first. The node stops and says so.
+
+mod directory;
+mod key;
+mod options;
+mod point;
+mod reader;
+mod rocks;
+mod rows;
+mod thread;
+
+pub use directory::{OpenError, Opened, open};
+pub use options::memory;
+pub use reader::{Found, Reader, Stored, TopicRow};
+pub use rocks::RocksStore;
+pub use rows::{Row, RowPacker, RowsFull, unpack};
+pub use thread::{GROUP_BYTES, JOBS, Job, REPORTS, Report, Storage};
+
+use eventstream_core::id::Index;
+use eventstream_core::raft::HardState;
+
+/// Whether a write must be on stable storage before it returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// It must.
+    Synced,
+    /// It may wait for the next synced write, which it never overtakes.
+    Unsynced,
+}
+
+/// What the storage thread needs of a store: it collects one atomic write, then commits it.
+///
+/// The parts take effect in the order of the calls. A store that failed once refuses everything after.
+pub trait LogStore: Send + 'static {
+    /// Term and vote.
+    ///
+    /// # Errors
+    /// [`StoreError::Poisoned`].
+    fn set_hard_state(&mut self, state: HardState) -> Result<(), StoreError>;
+
+    /// Removes the entries at and after `from`; none if the log ends before it.
+    ///
+    /// # Errors
+    /// A failed read or write, or [`StoreError::Poisoned`].
+    fn truncate(&mut self, from: Index) -> Result<(), StoreError>;
+
+    /// Adds the entry behind the last one; `frame` is stored as it is.
+    ///
+    /// # Errors
+    /// [`StoreError::Poisoned`].
+    ///
+    /// # Panics
+    /// If `index` does not follow the last entry, or `frame` is shorter than a header: only our own bug can do that.
+    fn append(&mut self, index: Index, frame: &[u8]) -> Result<(), StoreError>;
+
+    /// Writes or removes a row of the applied state.
+    ///
+    /// # Errors
+    /// [`StoreError::Poisoned`].
+    fn put_row(&mut self, row: &Row<'_>) -> Result<(), StoreError>;
+
+    /// Bytes collected for the next commit.
+    fn pending_bytes(&self) -> usize;
+
+    /// Writes what was collected, all or nothing.
+    ///
+    /// # Errors
+    /// [`StoreError::Write`] the first time, [`StoreError::Poisoned`] from then on.
+    fn commit(&mut self, durability: Durability) -> Result<(), StoreError>;
+
+    /// Makes a quick next start possible. What is committed but not synced becomes durable.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    fn close(&mut self) -> Result<(), StoreError>;
+}
+
+/// Why reading or writing failed. None of these is worth another try.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// A write or a sync failed. Nothing is known of what it should have written; the node must stop.
+    #[error("writing to the store failed, and what the disk holds now is unknown: {0}")]
+    Write(#[source] rocksdb::Error),
+    /// A write or a sync failed earlier.
+    #[error("the store refuses everything since a write to it failed")]
+    Poisoned,
+    /// A read failed.
+    #[error("reading from the store failed: {0}")]
+    Read(#[source] rocksdb::Error),
+    /// The log does not hold this entry.
+    #[error("the log does not hold entry {0}")]
+    NoEntry(Index),
+    /// The log holds what no write of ours leaves behind.
+    #[error("the stored log is damaged: {0}")]
+    Damaged(String),
+}

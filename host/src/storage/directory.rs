@@ -1,0 +1,283 @@
+//! A node's directory: whose it is, whether somebody uses it, and whether its data is all there.
+//!
+//! ```text
+//! DIR/identity.toml  who the node is; written by `eventstream init`
+//! DIR/LOCK           locked while a process uses the directory; the lock ends with the process
+//! DIR/VERSION        version of the data's layout; there from the first start on
+//! DIR/data/          RocksDB
+//! ```
+//!
+//! The first start makes the data in `DIR/data.new`, renames it, and then writes `VERSION`. From then on a directory
+//! without data is an error and not a first start: a node that voted and forgot it must not vote again.
+
+use super::StoreError;
+use super::options::OptionSet;
+use super::reader::{Reader, Stored};
+use super::rocks::{Database, RocksStore};
+use crate::identity::Identity;
+use core::fmt::Write as _;
+use rocksdb::{DB, WriteOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Version of the layout of a node's data.
+const VERSION: &str = "1";
+/// Key of the row that says whose data it is.
+const OWNER: &[u8] = b"owner";
+
+/// An open directory.
+pub struct Opened {
+    /// The writing side, for [`Storage::start`](super::Storage::start).
+    pub store: RocksStore,
+    /// The reading side; to be cloned for each thread that reads.
+    pub reader: Reader,
+    /// What the log holds.
+    pub stored: Stored,
+    /// Whether flushes and compactions go around the page cache. Where the file system cannot do that, the node runs as
+    /// safely, but background writes push what others read out of the cache; worth a line at start.
+    pub direct_io: bool,
+}
+
+/// Why a directory cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process uses it.
+    #[error("{} is in use by another process", directory.display())]
+    InUse {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// Its data was written by another version.
+    #[error("the data in {} has layout version {found:?}, this version reads {VERSION:?}", directory.display())]
+    Version {
+        /// The directory.
+        directory: PathBuf,
+        /// What its `VERSION` says.
+        found: String,
+    },
+    /// It had data once, and has none now.
+    #[error(
+        "the data in {} is gone. This node may have voted and stored events, and has forgotten it: it must not start \
+         under its old incarnation", directory.display()
+    )]
+    DataLost {
+        /// The directory.
+        directory: PathBuf,
+    },
+    /// It holds the data of another node, of another life of this one, or of another cluster.
+    #[error("the data in {} belongs to somebody else: the identity says {expected:?}, the data {found:?}", directory.display())]
+    Foreign {
+        /// The directory.
+        directory: PathBuf,
+        /// The first line of the identity that differs.
+        expected: String,
+        /// The same line of the data.
+        found: String,
+    },
+    /// RocksDB runs with another option than asked for.
+    #[error("RocksDB changed the option {option} from {wanted} to {found}: refusing to run with it")]
+    OptionChanged {
+        /// The option, with its section.
+        option: String,
+        /// What was asked for.
+        wanted: String,
+        /// What it is.
+        found: String,
+    },
+    /// RocksDB does not open the data: damaged, or not readable.
+    #[error("RocksDB does not open the data in {}: {source}", directory.display())]
+    Rocks {
+        /// The directory.
+        directory: PathBuf,
+        /// What RocksDB said.
+        source: rocksdb::Error,
+    },
+    /// The data is open, but the log in it is not what was synced.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The file system's error.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// Opens the directory of the node that `identity` was read from; the first time, makes its data.
+///
+/// # Errors
+/// See [`OpenError`]. The directory is as it was before, but for a first start that did not get to its end.
+pub fn open(directory: &Path, identity: &Identity) -> Result<Opened, OpenError> {
+    let lock = lock(directory)?;
+    let direct_io = has_direct_io(directory)?;
+    let options = OptionSet::new(direct_io);
+    let place = Place { directory, options: &options, owner: owner(identity) };
+    place.check_version()?;
+    if !place.data().exists() {
+        place.create()?;
+    }
+    let rocks = place.open()?;
+    place.mark()?;
+    let reader = Reader::new(Arc::new(Database { rocks, _lock: lock }));
+    let stored = reader.stored()?;
+    Ok(Opened { store: RocksStore::new(reader.clone(), &stored), reader, stored, direct_io })
+}
+
+fn lock(directory: &Path) -> Result<File, OpenError> {
+    let path = directory.join("LOCK");
+    let io = |source| OpenError::Io { path: path.clone(), source };
+    let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(OpenError::InUse { directory: directory.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(io(source)),
+    }
+}
+
+/// Tries it on a file, since file systems tell it in no other way.
+fn has_direct_io(directory: &Path) -> Result<bool, OpenError> {
+    let path = directory.join("direct-io-probe");
+    let opened = OpenOptions::new().create(true).truncate(true).write(true).custom_flags(libc::O_DIRECT).open(&path);
+    let has = match opened {
+        Ok(_) => true,
+        Err(error) if error.raw_os_error() == Some(libc::EINVAL) => false,
+        Err(source) => return Err(OpenError::Io { path, source }),
+    };
+    match fs::remove_file(&path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(OpenError::Io { path, source }),
+        _ => Ok(has),
+    }
+}
+
+/// Everything about an identity that the data must agree with, a line each. Addresses may change.
+fn owner(identity: &Identity) -> String {
+    let parameters = &identity.parameters;
+    let mut lines = format!(
+        "cluster {}\nnode {}\nincarnation {}\nproducers {}\ntopics {}\nevent_payload {}\n",
+        identity.cluster,
+        identity.node,
+        identity.incarnation,
+        parameters.producers,
+        parameters.topics,
+        parameters.event_payload
+    );
+    for member in &identity.members {
+        let _ = writeln!(lines, "member {} {}", member.id, member.incarnation);
+    }
+    lines
+}
+
+/// One directory on its way to being open.
+struct Place<'a> {
+    directory: &'a Path,
+    options: &'a OptionSet,
+    owner: String,
+}
+
+impl Place<'_> {
+    fn data(&self) -> PathBuf {
+        self.directory.join("data")
+    }
+
+    fn version(&self) -> PathBuf {
+        self.directory.join("VERSION")
+    }
+
+    /// Before the data is touched: another version may be unable to read what this one leaves.
+    fn check_version(&self) -> Result<(), OpenError> {
+        match fs::read_to_string(self.version()) {
+            Ok(found) if found.trim_end() != VERSION => {
+                Err(OpenError::Version { directory: self.directory.to_owned(), found: found.trim_end().to_owned() })
+            }
+            Ok(_) if !self.data().exists() => Err(OpenError::DataLost { directory: self.directory.to_owned() }),
+            Ok(_) => Ok(()),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(OpenError::Io { path: self.version(), source }),
+        }
+    }
+
+    fn create(&self) -> Result<(), OpenError> {
+        let new = self.directory.join("data.new");
+        let io = |source| OpenError::Io { path: new.clone(), source };
+        match fs::remove_dir_all(&new) {
+            Err(source) if source.kind() != io::ErrorKind::NotFound => return Err(io(source)),
+            _ => {}
+        }
+        let rocks = self.open_rocks(&new, true)?;
+        let mut synced = WriteOptions::default();
+        synced.set_sync(true);
+        rocks.put_opt(OWNER, self.owner.as_bytes(), &synced).map_err(|source| self.rocks_error(source))?;
+        drop(rocks);
+        fs::rename(&new, self.data()).and_then(|()| sync_directory(self.directory)).map_err(io)
+    }
+
+    fn open(&self) -> Result<DB, OpenError> {
+        let data = self.data();
+        let rocks = self.open_rocks(&data, false)?;
+        let changed = self.options.changed(&data).map_err(|source| OpenError::Io { path: data, source })?;
+        if let Some(changed) = changed {
+            let super::options::Changed { option, wanted, found } = changed;
+            return Err(OpenError::OptionChanged { option, wanted, found });
+        }
+        let found = rocks.get(OWNER).map_err(|source| self.rocks_error(source))?.unwrap_or_default();
+        let found = String::from_utf8_lossy(&found);
+        if found != self.owner {
+            return Err(self.foreign(&found));
+        }
+        Ok(rocks)
+    }
+
+    fn open_rocks(&self, data: &Path, is_new: bool) -> Result<DB, OpenError> {
+        let open = || {
+            let mut database = self.options.database()?;
+            database.create_if_missing(is_new);
+            database.create_missing_column_families(is_new);
+            database.set_error_if_exists(is_new);
+            DB::open_cf_with_opts(&database, data, self.options.families()?)
+        };
+        open().map_err(|source| self.rocks_error(source))
+    }
+
+    /// The last step of a first start.
+    fn mark(&self) -> Result<(), OpenError> {
+        if self.version().exists() {
+            return Ok(());
+        }
+        let new = self.directory.join("VERSION.new");
+        let write = || {
+            let mut file = File::create(&new)?;
+            writeln!(file, "{VERSION}")?;
+            file.sync_all()?;
+            fs::rename(&new, self.version())?;
+            sync_directory(self.directory)
+        };
+        write().map_err(|source| OpenError::Io { path: self.version(), source })
+    }
+
+    fn foreign(&self, found: &str) -> OpenError {
+        let (mut expected, mut found) = (self.owner.lines(), found.lines());
+        loop {
+            let (ours, theirs) = (expected.next(), found.next());
+            if ours != theirs || ours.is_none() {
+                return OpenError::Foreign {
+                    directory: self.directory.to_owned(),
+                    expected: ours.unwrap_or_default().to_owned(),
+                    found: theirs.unwrap_or_default().to_owned(),
+                };
+            }
+        }
+    }
+
+    fn rocks_error(&self, source: rocksdb::Error) -> OpenError {
+        OpenError::Rocks { directory: self.directory.to_owned(), source }
+    }
+}
+
+fn sync_directory(directory: &Path) -> io::Result<()> {
+    File::open(directory)?.sync_all()
+}

@@ -1,0 +1,73 @@
+//! What the tests of the store share: a node's directory, and frames that can be told apart.
+
+use core::ops::ControlFlow;
+use eventstream_core::config::Parameters;
+use eventstream_core::id::{Index, LogTime, NodeId, Term};
+use eventstream_core::wire::{HEADER_LEN, Header, Kind, OVERHEAD, seal};
+use eventstream_host::checksum::CRC;
+use eventstream_host::identity::{Identity, init};
+use eventstream_host::storage::{self, OpenError, Opened, Reader};
+use std::path::PathBuf;
+use tempfile::TempDir;
+
+/// A directory with the identity of a node alone in its cluster.
+pub(crate) struct Node {
+    pub(crate) dir: PathBuf,
+    pub(crate) identity: Identity,
+    _out: TempDir,
+}
+
+impl Node {
+    pub(crate) fn new() -> Self {
+        Self::below(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn below(out: TempDir) -> Self {
+        let nodes = [(NodeId(1), "127.0.0.1:9001".parse().unwrap())];
+        let dir = init(out.path(), &nodes, Parameters::default()).unwrap().remove(0);
+        let identity = Identity::load(&dir).unwrap();
+        Self { dir, identity, _out: out }
+    }
+
+    pub(crate) fn try_open(&self) -> Result<Opened, OpenError> {
+        storage::open(&self.dir, &self.identity)
+    }
+
+    pub(crate) fn open(&self) -> Opened {
+        self.try_open().unwrap()
+    }
+}
+
+/// The log time of the entry at `index`.
+pub(crate) fn log_time(index: u64) -> LogTime {
+    LogTime(1_000_000 + index)
+}
+
+/// An entry's frame. The store does not look into the payload.
+pub(crate) fn frame(index: u64, term: u64, payload: usize) -> Vec<u8> {
+    let payload: Vec<u8> = (0..payload).map(|at| (at as u64 * 31 + index * 7 + term) as u8).collect();
+    let header = Header {
+        batch_id: index,
+        term: Term(term),
+        timestamp_us: log_time(index).0,
+        event_count: 1,
+        ..Header::of(Kind::Batch, &payload, CRC)
+    };
+    let mut bytes = vec![0; OVERHEAD + payload.len()];
+    bytes[HEADER_LEN..HEADER_LEN + payload.len()].copy_from_slice(&payload);
+    seal(&mut bytes, &header, CRC);
+    bytes
+}
+
+/// Index and term of all entries from `first` to `last`.
+pub(crate) fn entries(reader: &Reader, first: u64, last: u64) -> Vec<(u64, u64)> {
+    let mut all = Vec::new();
+    let read = reader.entries(Index(first), Index(last), usize::MAX, |index, frame| {
+        let header = Header::parse(frame.first_chunk().unwrap(), CRC).unwrap();
+        assert_eq!(header.index(), index);
+        all.push((index.0, header.term.0));
+        ControlFlow::Continue(())
+    });
+    read.unwrap();
+    all
+}
