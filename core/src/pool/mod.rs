@@ -43,7 +43,7 @@
 #![allow(unsafe_code)]
 
 mod block;
-#[cfg(test)]
+#[cfg(all(test, not(eventstream_loom)))]
 mod tests;
 
 pub use block::{Block, BlockMut};

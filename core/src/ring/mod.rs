@@ -72,7 +72,7 @@
 
 mod consumer;
 mod producer;
-#[cfg(test)]
+#[cfg(all(test, not(eventstream_loom)))]
 mod tests;
 
 pub use consumer::Consumer;
