@@ -18,7 +18,7 @@
 use crate::checksum::CRC;
 use eventstream_core::id::{Index, NodeId, Term};
 use eventstream_core::raft::HardState;
-use eventstream_core::wire::HEADER_LEN;
+use eventstream_core::wire::{HEADER_LEN, field};
 
 const VERSION: u8 = 1;
 const LEN: usize = 35;
@@ -28,9 +28,11 @@ const LEN: usize = 35;
 pub(super) struct Chain(pub(super) u32);
 
 impl Chain {
-    /// The chain behind one more entry. The header holds the payload's checksum, so it stands for all of it. A frame shorter than a header is a bug of ours, and is taken as far as it goes.
-    pub(super) fn extended(self, frame: &[u8]) -> Self {
-        Self(CRC.extend(self.0, &frame[..frame.len().min(HEADER_LEN)]))
+    /// The chain behind one more entry. The header holds the payload's checksum, so it stands for all of it; its own
+    /// checksum is left out, since a CRC that runs over a message and the message's CRC comes out the same for every
+    /// message.
+    pub(super) fn extended(self, header: &[u8; HEADER_LEN]) -> Self {
+        Self(CRC.extend(self.0, &header[field::CHECKED]))
     }
 }
 
@@ -79,6 +81,7 @@ impl Point {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use eventstream_core::wire::{Header, Kind};
 
     #[test]
     fn a_point_parses_back() {
@@ -104,9 +107,16 @@ mod tests {
 
     #[test]
     fn the_chain_depends_on_every_entry_and_their_order() {
-        let (a, b) = ([1; HEADER_LEN], [2; HEADER_LEN]);
+        let header = |term| {
+            let mut bytes = [0; HEADER_LEN];
+            Header { batch_id: 1, term: Term(term), event_count: 1, ..Header::of(Kind::Batch, b"payload", CRC) }
+                .emit(&mut bytes, CRC);
+            bytes
+        };
+        let (a, b) = (header(1), header(2));
         let start = Chain::default();
         assert_ne!(start.extended(&a).extended(&b), start.extended(&b).extended(&a));
+        assert_ne!(start.extended(&a), start.extended(&b));
         assert_ne!(start.extended(&a), start.extended(&a).extended(&a));
     }
 }

@@ -232,7 +232,8 @@ impl Reader {
                 if found != at.next() {
                     return Err(hole(at.next(), found));
                 }
-                (at, chain) = (found, chain.extended(frame));
+                let header = frame.first_chunk().ok_or_else(|| not_a_frame(found))?;
+                (at, chain) = (found, chain.extended(header));
             }
             log.next();
         }
@@ -269,7 +270,7 @@ impl Reader {
         let Some(frame) = frame else { return Ok(None) };
         match frame.first_chunk().map(|bytes| Header::parse(bytes, CRC)) {
             Some(Ok(header)) if header.is_logged() && header.index() == index => Ok(Some(header)),
-            _ => Err(StoreError::Damaged(format!("what is stored as entry {index} is another frame"))),
+            _ => Err(not_a_frame(index)),
         }
     }
 
@@ -306,6 +307,10 @@ fn parse(key: &[u8]) -> Result<LogKey, StoreError> {
 
 fn parse_point(value: &[u8]) -> Result<Point, StoreError> {
     Point::parse(value).ok_or_else(|| StoreError::Damaged("a point of the log is not as we write it".to_owned()))
+}
+
+fn not_a_frame(index: Index) -> StoreError {
+    StoreError::Damaged(format!("what is stored as entry {index} is not its frame"))
 }
 
 fn hole(expected: Index, found: Index) -> StoreError {

@@ -6,7 +6,6 @@ use super::reader::{Reader, Stored};
 use super::{Durability, LogStore, Row, StoreError, key};
 use eventstream_core::id::Index;
 use eventstream_core::raft::HardState;
-use eventstream_core::wire::HEADER_LEN;
 use rocksdb::{ColumnFamily, DB, FlushOptions, WriteBatch, WriteOptions};
 use std::fs::File;
 
@@ -112,10 +111,10 @@ impl LogStore for RocksStore {
     fn append(&mut self, index: Index, frame: &[u8]) -> Result<(), StoreError> {
         self.check()?;
         assert_eq!(index, self.last.next(), "an entry is appended behind the last one");
-        assert!(frame.len() > HEADER_LEN, "an entry is a whole frame");
+        let header = frame.first_chunk().expect("an entry is a whole frame");
         let log = self.reader.database().family(LOG);
         self.batch.put_cf(log, key::entry(index), frame);
-        (self.last, self.chain) = (index, self.chain.extended(frame));
+        (self.last, self.chain) = (index, self.chain.extended(header));
         (self.log_is_touched, self.has_entries) = (true, true);
         Ok(())
     }

@@ -1,4 +1,8 @@
 //! The store on a real RocksDB, in directories of its own.
 
+mod children;
+mod damage;
+mod directory;
 mod store;
 mod support;
+mod thread;

@@ -1,22 +1,12 @@
 //! One store at a time: what is written is read, before and after a restart.
 
-use crate::support::{Node, entries, frame};
+use crate::support::{Node, append, entries, frame, sync};
 use core::ops::ControlFlow;
 use eventstream_core::id::{Index, NodeId, Offset, Term, TopicId};
 use eventstream_core::raft::{HardState, LogPosition, LogView};
-use eventstream_host::storage::{Durability, LogStore, Opened, Row, StoreError};
+use eventstream_host::storage::{Durability, LogStore, Row, StoreError};
 
 const TOPIC: TopicId = TopicId(3);
-
-fn append(opened: &mut Opened, range: core::ops::RangeInclusive<u64>, term: u64) {
-    for index in range {
-        opened.store.append(Index(index), &frame(index, term, 100)).unwrap();
-    }
-}
-
-fn sync(opened: &mut Opened) {
-    opened.store.commit(Durability::Synced).unwrap();
-}
 
 #[test]
 fn a_new_directory_holds_nothing() {

@@ -1,13 +1,17 @@
 //! What the tests of the store share: a node's directory, and frames that can be told apart.
 
-use core::ops::ControlFlow;
+use core::ops::{ControlFlow, RangeInclusive};
 use eventstream_core::config::Parameters;
+use eventstream_core::doorbell::Doorbell;
 use eventstream_core::id::{Index, LogTime, NodeId, Term};
+use eventstream_core::pool::{Block, Pool, Slot};
 use eventstream_core::wire::{HEADER_LEN, Header, Kind, OVERHEAD, seal};
 use eventstream_host::checksum::CRC;
 use eventstream_host::identity::{Identity, init};
-use eventstream_host::storage::{self, OpenError, Opened, Reader};
+use eventstream_host::storage::{self, Durability, Job, LogStore, OpenError, Opened, Reader, Report, Storage};
 use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+use std::thread;
 use tempfile::TempDir;
 
 /// A directory with the identity of a node alone in its cluster.
@@ -57,6 +61,72 @@ pub(crate) fn frame(index: u64, term: u64, payload: usize) -> Vec<u8> {
     bytes[HEADER_LEN..HEADER_LEN + payload.len()].copy_from_slice(&payload);
     seal(&mut bytes, &header, CRC);
     bytes
+}
+
+pub(crate) fn append(opened: &mut Opened, range: RangeInclusive<u64>, term: u64) {
+    for index in range {
+        opened.store.append(Index(index), &frame(index, term, 100)).unwrap();
+    }
+}
+
+pub(crate) fn sync(opened: &mut Opened) {
+    opened.store.commit(Durability::Synced).unwrap();
+}
+
+/// A pool of its own, which lives as long as the process.
+pub(crate) fn new_pool(blocks: usize) -> &'static Pool<'static> {
+    let memory = vec![0; blocks * (64 << 10)].leak();
+    let slots = (0..blocks).map(|_| Slot::new()).collect::<Vec<_>>().leak();
+    Box::leak(Box::new(Pool::new(memory, slots)))
+}
+
+/// These bytes in a block of a pool that all tests share.
+pub(crate) fn block(bytes: &[u8]) -> Block<'static> {
+    static SHARED: OnceLock<&'static Pool<'static>> = OnceLock::new();
+    let mut block = SHARED.get_or_init(|| new_pool(512)).take().unwrap();
+    block[..bytes.len()].copy_from_slice(bytes);
+    block.truncate(bytes.len());
+    block.freeze()
+}
+
+/// The job that writes this entry.
+pub(crate) fn entry(index: u64, term: u64, payload: usize) -> Job {
+    Job::Append(Index(index), block(&frame(index, term, payload)))
+}
+
+/// A stand-in for the engine: it sleeps on its doorbell until the storage thread reports.
+pub(crate) struct Engine {
+    pub(crate) storage: Storage,
+    bell: Arc<Doorbell>,
+}
+
+impl Engine {
+    pub(crate) fn start(store: impl LogStore) -> Self {
+        let bell = Arc::new(Doorbell::new());
+        let me = thread::current();
+        let storage = Storage::start(store, Arc::clone(&bell), move || me.unpark()).unwrap();
+        Self { storage, bell }
+    }
+
+    pub(crate) fn push<const N: usize>(&mut self, jobs: [Job; N]) {
+        for job in jobs {
+            self.storage.push(job).unwrap();
+        }
+        self.storage.ring();
+    }
+
+    /// The next report; sleeps until there is one.
+    pub(crate) fn wait(&mut self) -> Report {
+        loop {
+            if let Some(report) = self.storage.poll_report() {
+                return report;
+            }
+            if self.bell.arm_if(|| !self.storage.has_report()) {
+                thread::park();
+                self.bell.disarm();
+            }
+        }
+    }
 }
 
 /// Index and term of all entries from `first` to `last`.

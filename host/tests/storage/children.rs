@@ -1,0 +1,128 @@
+//! A writer that is killed, and a writer whose disk is full: each in a process of its own, started from this same binary.
+
+use crate::support::{Engine, Node, entries, entry, frame};
+use core::ops::ControlFlow;
+use eventstream_core::id::{Index, NodeId, Term};
+use eventstream_core::raft::{HardState, Token};
+use eventstream_host::identity::Identity;
+use eventstream_host::storage::{self, Durability, Job, LogStore, Report, StoreError};
+use std::env;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// Tells a child its directory; without it the children's functions do nothing.
+const DIRECTORY: &str = "EVENTSTREAM_TEST_DIRECTORY";
+
+fn child(mut command: Command, dir: &Path, function: &str) -> Child {
+    command.args([function, "--exact", "--ignored", "--nocapture"]).env(DIRECTORY, dir);
+    command.stdout(Stdio::piped()).spawn().unwrap()
+}
+
+fn opened_by_child() -> Option<storage::Opened> {
+    let dir = env::var_os(DIRECTORY)?;
+    let dir = Path::new(&dir);
+    Some(storage::open(dir, &Identity::load(dir).unwrap()).unwrap())
+}
+
+/// The numbers that a child says behind a word.
+fn said<'a>(lines: &'a mut impl Iterator<Item = String>, word: &'a str) -> impl Iterator<Item = u64> + 'a {
+    lines.filter_map(move |line| line.split_once(word).map(|(_, number)| number.trim().parse().unwrap()))
+}
+
+#[test]
+#[ignore = "started by a_killed_writer_leaves_all_that_it_reported"]
+fn writer() {
+    let Some(opened) = opened_by_child() else { return };
+    let mut index = opened.stored.last.index.0;
+    let term = opened.stored.hard_state.term.0 + 1;
+    drop(opened.reader);
+    let mut engine = Engine::start(opened.store);
+    let hard_state = HardState { term: Term(term), vote: Some(NodeId(1)) };
+    // Each life cuts a little of what the last one left.
+    let cut = index.saturating_sub(3).max(1);
+    if index > 0 {
+        engine.push([Job::HardState(hard_state), Job::Truncate(Index(cut))]);
+        index = cut - 1;
+    }
+    loop {
+        for _ in 0..20 {
+            index += 1;
+            engine.push([Job::HardState(hard_state), entry(index, term, 1_000), Job::Sync(Token(index))]);
+        }
+        while let Report::Persisted(token) = engine.wait() {
+            println!("persisted {}", token.0);
+            if token.0 == index {
+                break;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_killed_writer_leaves_all_that_it_reported() {
+    let node = Node::new();
+    drop(node.open());
+    for life in 1..=5 {
+        let mut child = child(Command::new(env::current_exe().unwrap()), &node.dir, "children::writer");
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let before =
+            said(&mut lines, "persisted ").nth(10 * life as usize).expect("the writer writes until it is killed");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // What was in the pipe was said before the kill.
+        let reported = said(&mut lines, "persisted ").last().unwrap_or(before);
+
+        let opened = node.open();
+        assert!(opened.stored.last.index >= Index(reported), "{reported} was reported, {:?}", opened.stored);
+        assert_eq!(opened.stored.hard_state, HardState { term: Term(life), vote: Some(NodeId(1)) });
+        let last = opened.stored.last.index;
+        let read = opened.reader.entries(Index(1), last, usize::MAX, |index, found| {
+            let term = u64::from_le_bytes(*found[24..].first_chunk().unwrap());
+            assert_eq!(found, frame(index.0, term, 1_000));
+            ControlFlow::Continue(())
+        });
+        assert_eq!(read.unwrap().next, last.next());
+        assert!(entries(&opened.reader, 1, last.0).iter().map(|(_, term)| term).is_sorted());
+    }
+}
+
+#[test]
+#[ignore = "started by a_write_that_fails_poisons_the_store_for_good"]
+fn writer_to_a_full_disk() {
+    let Some(mut opened) = opened_by_child() else { return };
+    let mut last = 0;
+    let error = loop {
+        opened.store.append(Index(last + 1), &frame(last + 1, 1, 30_000)).unwrap();
+        match opened.store.commit(Durability::Synced) {
+            Ok(()) => last += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(matches!(error, StoreError::Write(_)), "{error}");
+    let poisoned = |result| matches!(result, Err(StoreError::Poisoned));
+    assert!(poisoned(opened.store.commit(Durability::Synced)));
+    assert!(poisoned(opened.store.set_hard_state(HardState::default())));
+    assert!(poisoned(opened.store.append(Index(last + 2), &frame(last + 2, 1, 10))));
+    assert!(poisoned(opened.store.truncate(Index(1))));
+    assert!(poisoned(opened.store.close()));
+    println!("synced {last}");
+}
+
+#[test]
+fn a_write_that_fails_poisons_the_store_for_good() {
+    let node = Node::new();
+    drop(node.open());
+    // Files of at most 2 MiB, and an error instead of a signal beyond it.
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "trap '' XFSZ; ulimit -f 4096; exec \"$0\" \"$@\""]).arg(env::current_exe().unwrap());
+    let mut child = child(shell, &node.dir, "children::writer_to_a_full_disk");
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let synced = said(&mut lines, "synced ").last();
+    assert!(child.wait().unwrap().success());
+    let synced = synced.expect("the child says what it could sync");
+    assert!(synced > 10, "{synced}");
+    let opened = node.open();
+    assert!(opened.stored.last.index >= Index(synced));
+    assert_eq!(entries(&opened.reader, 1, synced).len() as u64, synced);
+}
