@@ -1,6 +1,7 @@
 //! EventStreamCore on a machine with an operating system: the node and the client.
 
 pub mod checksum;
+pub mod client;
 pub mod clock;
 pub mod config;
 pub mod identity;
