@@ -52,6 +52,22 @@ fn a_lawful_frame_passes() {
 }
 
 #[test]
+fn what_was_checked_is_known_again() {
+    let frame = batch_frame();
+    let header = *Frame::check(&frame, CRC).unwrap().header();
+    let again = Frame::checked_before(header, &frame);
+    assert_eq!((again.header(), again.payload()), (&header, &b"what the runs would be"[..]));
+}
+
+#[test]
+#[should_panic = "these are the bytes that were checked"]
+fn other_bytes_were_not_checked() {
+    let frame = batch_frame();
+    let header = *Frame::check(&frame, CRC).unwrap().header();
+    let _ = Frame::checked_before(header, &ping_frame());
+}
+
+#[test]
 fn magic_and_version_come_before_the_checksum() {
     let mut frame = batch_frame();
     frame[0] = 0;

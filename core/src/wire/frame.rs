@@ -58,6 +58,17 @@ impl<'a> Frame<'a> {
         Ok(Self { header, bytes })
     }
 
+    /// The frame that `header` was read from and that was checked before: nothing is read again.
+    ///
+    /// # Panics
+    ///
+    /// If the length is another than the header's.
+    #[must_use]
+    pub fn checked_before(header: Header, bytes: &'a [u8]) -> Self {
+        assert_eq!(bytes.len(), header.frame_len(), "these are the bytes that were checked");
+        Self { header, bytes }
+    }
+
     /// The header.
     #[must_use]
     pub const fn header(&self) -> &Header {

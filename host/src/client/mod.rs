@@ -63,6 +63,9 @@ mod subscriber;
 mod transport;
 mod window;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::{ConnectError, Failure, LinkError, OpenError, ProtocolError, PublishError, SubscribeError};
 pub use producer::{Acks, Producer, Sender, Start, producer_id};
 pub use receipt::{Ack, NotAcked, Outcome, Receipt};
