@@ -251,6 +251,23 @@ fn read(frame: &[u8]) -> Vec<OwnEvent> {
     events
 }
 
+/// Time and payload of every event, as postcard's own reader finds them.
+fn read_by_postcard(mut payload: &[u8]) -> Vec<(u64, &[u8])> {
+    let mut events = Vec::new();
+    while !payload.is_empty() {
+        let (head, rest): (HeadByPostcard<'_>, _) = postcard::take_from_bytes(payload).expect("a head");
+        let (mut records, after) = rest.split_at(head.len as usize);
+        for _ in 0..head.count {
+            let (record, rest): (RecordByPostcard<'_>, _) = postcard::take_from_bytes(records).expect("a record");
+            events.push((head.base_time_us.wrapping_add_signed(record.time_delta_us), record.payload));
+            records = rest;
+        }
+        assert!(records.is_empty(), "the records fill their run");
+        payload = after;
+    }
+    events
+}
+
 proptest! {
     #[test]
     fn what_is_built_is_read(events in events()) {
@@ -291,20 +308,11 @@ proptest! {
         }
         let (buffer, len) = builder.finish(ShardId(0), 0, 0, CRC);
         let frame = Frame::check(&buffer[..len], CRC).unwrap();
-        let (mut rest, mut found) = (frame.payload(), 0);
-        while !rest.is_empty() {
-            let (head, records): (HeadByPostcard<'_>, _) = postcard::take_from_bytes(rest).unwrap();
-            let (mut records, after) = records.split_at(head.len as usize);
-            for _ in 0..head.count {
-                let (record, more): (RecordByPostcard<'_>, _) = postcard::take_from_bytes(records).unwrap();
-                prop_assert_eq!(record.payload, &events[found].payload[..]);
-                prop_assert_eq!(head.base_time_us.wrapping_add_signed(record.time_delta_us), events[found].time_us);
-                (records, found) = (more, found + 1);
-            }
-            prop_assert!(records.is_empty());
-            rest = after;
+        let found = read_by_postcard(frame.payload());
+        prop_assert_eq!(found.len(), events.len());
+        for ((time_us, payload), event) in found.into_iter().zip(&events) {
+            prop_assert_eq!((time_us, payload), (event.time_us, &event.payload[..]));
         }
-        prop_assert_eq!(found, events.len());
     }
 
     #[test]
@@ -326,9 +334,12 @@ proptest! {
         let mut payload = Frame::check(&buffer[..len], CRC).unwrap().payload().to_vec();
         let at = at.index(payload.len());
         payload[at] ^= damage;
-        // What still passes can be iterated to its end.
+        // What still passes can be read to its end, and postcard finds the same in it.
         if let Ok(batch) = Batch::check(&payload, events.len() as u16) {
-            prop_assert_eq!(batch.runs().flat_map(|run| run.records()).count(), events.len());
+            let records = batch.runs().flat_map(|run| run.records());
+            let found: Vec<_> = records.map(|record| (record.time_us, record.payload)).collect();
+            prop_assert_eq!(found.len(), events.len());
+            prop_assert_eq!(found, read_by_postcard(&payload));
         }
     }
 }
