@@ -7,20 +7,21 @@
 //! A write is ENTRIES entries of 64 events of 120 bytes with a topic row each; two writes are open at a time. Once a second
 //! comes a checkpoint of 4,096 state rows of 240 bytes. DIR must not exist; it is left for a look.
 
+use core::ops::ControlFlow;
 use eventstream_core::config::Parameters;
 use eventstream_core::doorbell::Doorbell;
 use eventstream_core::id::{Index, NodeId, Offset, Term, TopicId};
 use eventstream_core::pool::{Block, Pool, Slot};
 use eventstream_core::raft::Token;
 use eventstream_core::time::{Duration, Instant};
-use eventstream_core::wire::{HEADER_LEN, Header, Kind, OVERHEAD, seal, stamp};
+use eventstream_core::wire::{Frame, HEADER_LEN, Header, Kind, OVERHEAD, seal, stamp};
 use eventstream_host::checksum::CRC;
 use eventstream_host::clock::Clock;
 use eventstream_host::identity::{Identity, init};
 use eventstream_host::storage::{self, Job, Report, Row, RowPacker, Storage};
 use hdrhistogram::Histogram;
 use std::collections::VecDeque;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 
@@ -60,6 +61,27 @@ fn main() {
     let before = written_bytes();
     load.run(seconds, entries, number(3));
     load.report(seconds, written_bytes() - before);
+    load.storage.join().expect("an orderly end");
+    read_back(&dir, clock);
+}
+
+/// A start after a clean end, and the log from its first entry to its last.
+fn read_back(dir: &Path, clock: Clock) {
+    let began = clock.now();
+    let opened = storage::open(dir, &Identity::load(dir).expect("written above")).expect("a second start");
+    let open_ms = clock.now().saturating_since(began).as_millis();
+    let began = clock.now();
+    let whole = opened.reader.entries(opened.stored.first, opened.stored.last.index, usize::MAX, |_, frame| {
+        let checked = Frame::check(frame, CRC);
+        if checked.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    let took_us = clock.now().saturating_since(began).as_micros().max(1);
+    let whole = whole.expect("a log that was closed cleanly");
+    assert_eq!(whole.next, opened.stored.last.index.next(), "every frame is whole");
+    println!(
+        "{open_ms:>12} ms to open, then {} MiB/s with every checksum",
+        (whole.bytes as u64 / took_us * 1_000_000) >> 20
+    );
 }
 
 impl Load {

@@ -29,8 +29,8 @@ const MIB: usize = 1 << 20;
 /// Memtables of a family, at most: one is filled, one is flushed, and one is for a flush that takes longer. Writes wait
 /// when the last is full.
 const MEMTABLES: usize = 3;
-/// With 16 MiB a flush comes every two seconds at 60,000 events/s of 120 bytes; 32 MiB x 4 took the whole allowance of
-/// memory for a few per cent of CPU.
+/// With 16 MiB a flush comes every two seconds at 60,000 events/s of 120 bytes. 32 MiB x 4 would be most of a node's
+/// whole allowance, for no less that is written.
 const LOG_MEMTABLE: usize = 16 * MIB;
 /// A topic row takes some 110 bytes here: room for those of 16 MiB of ordinary entries. Flushed with the log in any case.
 const INDEX_MEMTABLE: usize = 4 * MIB;
@@ -48,9 +48,11 @@ const WAL_LIMIT: usize = 64 * MIB;
 #[must_use]
 pub fn memory() -> MemoryPlan {
     let mut plan = MemoryPlan::default();
-    plan.add("storage: log memtables, 3 x 16 MiB", MEMTABLES * LOG_MEMTABLE);
-    plan.add("storage: index and state memtables, 3 x 8 MiB", MEMTABLES * (INDEX_MEMTABLE + STATE_MEMTABLE));
-    plan.add("storage: block indices of 256 open files", OPEN_FILES * FILE_INDEX);
+    let memtables = |family, size| format!("storage: {family} memtables, {MEMTABLES} x {} MiB", size / MIB);
+    plan.add(memtables("log", LOG_MEMTABLE), MEMTABLES * LOG_MEMTABLE);
+    let others = INDEX_MEMTABLE + STATE_MEMTABLE;
+    plan.add(memtables("index and state", others), MEMTABLES * others);
+    plan.add(format!("storage: block indices of {OPEN_FILES} open files"), OPEN_FILES * FILE_INDEX);
     // The group's write batch grows to 1 MiB by doubling, and RocksDB's log buffer holds up to 1 MiB of it once more.
     plan.add("storage: write batch and log buffer", 3 * MIB);
     // Two background jobs, each with a write buffer of 1 MiB; the compaction reads ahead 2 MiB.

@@ -54,9 +54,10 @@ pub enum Job {
 pub enum Report {
     /// The writes up to this token are on stable storage.
     Persisted(Token),
-    /// A write failed. The thread has ended, [`Storage::join`] says why; nothing more may be acked.
+    /// A write failed. The thread ends, [`Storage::join`] says why; nothing more may be acked.
     Failed,
-    /// The thread has ended because it was asked to. Everything is on stable storage.
+    /// The thread ends because it was asked to. Everything is on stable storage; the directory is free after
+    /// [`Storage::join`], when the last reader is gone too.
     Stopped,
 }
 
