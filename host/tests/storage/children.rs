@@ -1,11 +1,11 @@
 //! A writer that is killed, and a writer whose disk is full: each in a process of its own, started from this same binary.
 
-use crate::support::{Engine, Node, entries, entry, frame};
+use crate::support::{Engine, Node, entries, entry, frame, rows};
 use core::ops::ControlFlow;
 use eventstream_core::id::{Index, NodeId, Term};
 use eventstream_core::raft::{HardState, Token};
 use eventstream_host::identity::Identity;
-use eventstream_host::storage::{self, Durability, Job, LogStore, Report, StoreError};
+use eventstream_host::storage::{self, Durability, Job, LogStore, Report, Row, StoreError};
 use std::env;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
@@ -50,6 +50,12 @@ fn writer() {
             index += 1;
             engine.push([Job::HardState(hard_state), entry(index, term, 1_000), Job::Sync(Token(index))]);
         }
+        // Applied is what no later life cuts. A checkpoint of two blocks, which belong together.
+        let applied = (index - 10).to_le_bytes();
+        let first = rows(&[Row::State { key: b"producer", value: &applied }]);
+        let second =
+            rows(&[Row::State { key: b"topic", value: &applied }, Row::State { key: b"meta", value: &applied }]);
+        engine.push([Job::Rows { packed: first, last: false }, Job::Rows { packed: second, last: true }]);
         while let Report::Persisted(token) = engine.wait() {
             println!("persisted {}", token.0);
             if token.0 == index {
@@ -83,6 +89,11 @@ fn a_killed_writer_leaves_all_that_it_reported() {
             ControlFlow::Continue(())
         });
         assert_eq!(read.unwrap().next, last.next());
+        let mut applied = Vec::new();
+        opened.reader.state_rows(|_, value| applied.push(u64::from_le_bytes(value.try_into().unwrap()))).unwrap();
+        assert_eq!(applied.len(), 3, "a checkpoint was written long before the kill");
+        assert!(applied.iter().all(|index| *index == applied[0]), "half a checkpoint: {applied:?}");
+        assert!(Index(applied[0]) <= last, "the state is ahead of the log: {applied:?}, {last}");
         assert!(entries(&opened.reader, 1, last.0).iter().map(|(_, term)| term).is_sorted());
     }
 }

@@ -3,6 +3,7 @@
 mod children;
 mod damage;
 mod directory;
+mod model;
 mod store;
 mod support;
 mod thread;

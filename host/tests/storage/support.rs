@@ -8,7 +8,9 @@ use eventstream_core::pool::{Block, Pool, Slot};
 use eventstream_core::wire::{HEADER_LEN, Header, Kind, OVERHEAD, seal};
 use eventstream_host::checksum::CRC;
 use eventstream_host::identity::{Identity, init};
-use eventstream_host::storage::{self, Durability, Job, LogStore, OpenError, Opened, Reader, Report, Storage};
+use eventstream_host::storage::{
+    self, Durability, Job, LogStore, OpenError, Opened, Reader, Report, Row, RowPacker, Storage,
+};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -87,6 +89,15 @@ pub(crate) fn block(bytes: &[u8]) -> Block<'static> {
     block[..bytes.len()].copy_from_slice(bytes);
     block.truncate(bytes.len());
     block.freeze()
+}
+
+/// These rows, packed.
+pub(crate) fn rows(rows: &[Row<'_>]) -> Block<'static> {
+    let mut memory = [0; 1_024];
+    let mut packer = RowPacker::new(&mut memory);
+    rows.iter().for_each(|row| packer.push(row).unwrap());
+    let len = packer.len();
+    block(&memory[..len])
 }
 
 /// The job that writes this entry.

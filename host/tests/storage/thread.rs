@@ -1,12 +1,10 @@
 //! The storage thread: order, groups, tokens, and the end after a failure. On a store that only takes notes, and whose
 //! commits wait for the test.
 
-use crate::support::{Engine, Node, block, entry, frame, new_pool};
+use crate::support::{Engine, Node, block, entry, frame, new_pool, rows};
 use eventstream_core::id::{Index, NodeId, Offset, Term, TopicId};
 use eventstream_core::raft::{HardState, Token};
-use eventstream_host::storage::{
-    Durability, GROUP_BYTES, JOBS, Job, LogStore, REPORTS, Report, Row, RowPacker, StoreError,
-};
+use eventstream_host::storage::{Durability, GROUP_BYTES, JOBS, Job, LogStore, REPORTS, Report, Row, StoreError};
 use std::sync::mpsc::{Receiver, Sender, channel};
 
 /// What a commit of the store held.
@@ -98,11 +96,7 @@ fn append(index: u64) -> Job {
 }
 
 fn state_row(key: &str, last: bool) -> Job {
-    let mut memory = [0; 64];
-    let mut packer = RowPacker::new(&mut memory);
-    packer.push(&Row::State { key: key.as_bytes(), value: b"value" }).unwrap();
-    let len = packer.len();
-    Job::Rows { packed: block(&memory[..len]), last }
+    Job::Rows { packed: rows(&[Row::State { key: key.as_bytes(), value: b"value" }]), last }
 }
 
 #[test]
@@ -127,12 +121,8 @@ fn what_waits_becomes_one_synced_write_in_the_order_of_the_jobs() {
 fn rows_alone_are_not_synced_and_report_nothing() {
     let (notes, desk) = notes();
     let mut engine = Engine::start(notes);
-    let mut memory = [0; 64];
-    let mut packer = RowPacker::new(&mut memory);
     let row = Row::Topic { topic: TopicId(1), first_offset: Offset(7), index: Index(1), mask: 1 };
-    packer.push(&row).unwrap();
-    let len = packer.len();
-    engine.push([Job::Rows { packed: block(&memory[..len]), last: true }]);
+    engine.push([Job::Rows { packed: rows(&[row]), last: true }]);
     assert_eq!(desk.begun(), (Durability::Unsynced, vec!["topic 7".to_owned()]));
     desk.ends(true);
     engine.push([Job::Sync(Token(1))]);
