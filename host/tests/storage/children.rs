@@ -7,16 +7,26 @@ use eventstream_core::raft::{HardState, Token};
 use eventstream_host::identity::Identity;
 use eventstream_host::storage::{self, Durability, Job, LogStore, Report, Row, StoreError};
 use std::env;
-use std::io::{BufRead, BufReader};
+use std::fs;
+use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 /// Tells a child its directory; without it the children's functions do nothing.
 const DIRECTORY: &str = "EVENTSTREAM_TEST_DIRECTORY";
 
-fn child(mut command: Command, dir: &Path, function: &str) -> Child {
+fn child(command: Command, dir: &Path, function: &str) -> Child {
+    try_child(command, dir, function).expect("the program is there")
+}
+
+/// `None` if there is no such program.
+fn try_child(mut command: Command, dir: &Path, function: &str) -> Option<Child> {
     command.args([function, "--exact", "--ignored", "--nocapture"]).env(DIRECTORY, dir);
-    command.stdout(Stdio::piped()).spawn().unwrap()
+    match command.stdout(Stdio::piped()).spawn() {
+        Ok(child) => Some(child),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => panic!("{error}"),
+    }
 }
 
 fn opened_by_child() -> Option<storage::Opened> {
@@ -136,4 +146,49 @@ fn a_write_that_fails_poisons_the_store_for_good() {
     let opened = node.open();
     assert!(opened.stored.last.index >= Index(synced));
     assert_eq!(entries(&opened.reader, 1, synced).len() as u64, synced);
+}
+
+#[test]
+#[ignore = "started by a_write_returns_after_the_disk_was_told_to_keep_it"]
+fn writer_of_three() {
+    let Some(mut opened) = opened_by_child() else { return };
+    println!("writing 0");
+    for index in 1..=3 {
+        opened.store.append(Index(index), &frame(index, 1, 1_000)).unwrap();
+        opened.store.commit(Durability::Synced).unwrap();
+        println!("synced {index}");
+    }
+    opened.store.set_hard_state(HardState::default()).unwrap();
+    opened.store.commit(Durability::Unsynced).unwrap();
+    println!("written 4");
+}
+
+#[test]
+fn a_write_returns_after_the_disk_was_told_to_keep_it() {
+    let node = Node::new();
+    drop(node.open());
+    let trace = node.dir.with_extension("trace");
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-s", "32", "-e", "trace=write,pwrite64,fsync,fdatasync", "-o"]).arg(&trace);
+    strace.arg(env::current_exe().unwrap()).stderr(Stdio::null());
+    let Some(mut child) = try_child(strace, &node.dir, "children::writer_of_three") else {
+        println!("SKIPPED: there is no strace");
+        return;
+    };
+    let is_traced = child.wait().unwrap().success();
+    let trace = fs::read_to_string(&trace).unwrap_or_default();
+    if !is_traced && !trace.contains("writing 0") {
+        println!("SKIPPED: strace may not trace here");
+        return;
+    }
+    assert!(is_traced);
+    let position = |what: &str| trace.lines().position(|line| line.contains(what)).expect(what);
+    let syncs_between = |from: &str, to: &str| {
+        let lines = trace.lines().skip(position(from)).take(position(to) - position(from));
+        lines.filter(|line| line.contains("sync") && line.ends_with("= 0")).count()
+    };
+    for (from, to) in [("writing 0", "synced 1"), ("synced 1", "synced 2"), ("synced 2", "synced 3")] {
+        assert!(syncs_between(from, to) > 0, "no sync before {to:?}:\n{trace}");
+    }
+    assert_eq!(syncs_between("synced 3", "written 4"), 0, "{trace}");
 }
