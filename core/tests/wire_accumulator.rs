@@ -51,6 +51,8 @@ proptest! {
             runs.extend(batch.runs().map(|run| run.bytes().to_vec()));
             added += 1;
         }
+        let waiting = accumulator.batch().unwrap();
+        prop_assert_eq!(waiting.runs().map(|run| run.bytes().to_vec()).collect::<Vec<_>>(), runs.clone());
         let parts = accumulator.parts().to_vec();
         let (buffer, len) = seal(&mut accumulator).unwrap();
         // The checksum was combined from those of the batches: that it is right is checked here.
@@ -83,7 +85,7 @@ fn a_lone_batch_leaves_at_once_or_after_a_millisecond() {
     add(&mut accumulator, Instant::from_micros(5_500), &batch_of(&[10]), ()).unwrap();
     assert_eq!(accumulator.deadline(), millisecond);
     assert!(seal(&mut accumulator).is_some());
-    assert!(accumulator.is_empty() && accumulator.parts().is_empty());
+    assert!(accumulator.is_empty() && accumulator.parts().is_empty() && accumulator.batch().is_none());
     assert_eq!(accumulator.deadline(), Instant::FAR_FUTURE);
     assert!(seal(&mut accumulator).is_none());
 }

@@ -155,6 +155,13 @@ impl<B: DerefMut<Target = [u8]>, T> Accumulator<B, T> {
         Ok(())
     }
 
+    /// The batch that waits, with all its runs; `None` if nothing does.
+    #[must_use]
+    pub fn batch(&self) -> Option<Batch<'_>> {
+        let payload = &self.buffer.as_ref()?[HEADER_LEN..][..self.payload_len];
+        Some(Batch::checked_before(payload, self.events, self.runs))
+    }
+
     /// Makes the entry: the buffer, and the length of the frame at its front. `None` if nothing waits.
     pub fn seal(
         &mut self,

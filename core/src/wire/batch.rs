@@ -48,6 +48,14 @@ impl<'a> Batch<'a> {
         Ok(Self { payload, event_count, run_count })
     }
 
+    /// The batch that [`check`](Self::check) has found in these bytes before: nothing is read again.
+    ///
+    /// Other numbers than it found are a mistake of the caller, and iterating panics.
+    #[must_use]
+    pub const fn checked_before(payload: &'a [u8], event_count: u16, run_count: u16) -> Self {
+        Self { payload, event_count, run_count }
+    }
+
     /// The runs, in order.
     #[must_use]
     pub const fn runs(&self) -> Runs<'a> {
