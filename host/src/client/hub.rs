@@ -53,6 +53,8 @@ pub(super) struct Hub {
     cluster: Option<ClusterId>,
     leadership: Leadership,
     links: Vec<Link>,
+    /// The members that the latest welcome named, and where they listen.
+    members: Vec<(NodeId, String)>,
     route: Option<Route>,
     connections: u64,
     producers: Vec<Producer>,
@@ -131,6 +133,7 @@ impl Hub {
             cluster: None,
             leadership: Leadership::default(),
             links: Vec::new(),
+            members: Vec::new(),
             route: None,
             connections: 0,
             producers: Vec::new(),
@@ -200,7 +203,8 @@ impl Hub {
         entry.node = Some(welcome.node);
         entry.connection = Some(Connection { number: self.connections, max_inflight: welcome.max_inflight as usize });
         self.leadership.handle_leader(welcome.term, welcome.leader);
-        self.learn(welcome);
+        self.members = welcome.members.iter().map(|member| (member.node, member.address.to_owned())).collect();
+        self.link_members();
         self.reroute(now);
         Ok(())
     }
@@ -209,19 +213,20 @@ impl Hub {
     pub(super) fn handle_disconnected(&mut self, now: Instant, link: usize, error: &LinkError) {
         self.links[link].connection = None;
         self.links[link].last_error = Some(error.to_string());
+        self.link_members();
         self.reroute(now);
     }
 
     /// Members that no link leads to get one, once every server that was given has been heard of: before that, an
     /// unknown member may well be one of those under another address.
-    fn learn(&mut self, welcome: &Welcome<'_>) {
+    fn link_members(&mut self) {
         if self.links.iter().any(|link| link.node.is_none() && link.last_error.is_none()) {
             return;
         }
-        for member in welcome.members.iter() {
-            let known = |link: &Link| link.node == Some(member.node) || link.address == member.address;
+        for (node, address) in core::mem::take(&mut self.members) {
+            let known = |link: &Link| link.node == Some(node) || link.address == address;
             if !self.links.iter().any(known) && self.links.len() < MAX_LINKS {
-                self.add_link(member.address.to_owned());
+                self.add_link(address);
             }
         }
     }

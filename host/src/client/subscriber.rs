@@ -162,6 +162,11 @@ impl Subscriber {
         Ok(self.delivered.take(&self.topic))
     }
 
+    /// The next event, if it has been delivered already.
+    pub fn try_next(&mut self) -> Option<Event<'_>> {
+        self.delivered.take(&self.topic)
+    }
+
     /// Makes one step towards the next event: a connection, or what has arrived over it.
     async fn advance(&mut self) -> Result<(), SubscribeError> {
         let called_at = self.clock.now();

@@ -2,29 +2,35 @@ use super::*;
 use crate::checksum::CRC;
 use eventstream_core::id::{Epoch, Incarnation, Offset};
 use eventstream_core::receipt::{Durability, RunReceipt};
-use eventstream_core::wire::{LeaderChanged, List, ProducerOpened, Receipt, peek};
+use eventstream_core::wire::{LeaderChanged, List, Member, ProducerOpened, Receipt, peek};
 
 const PRODUCER: ProducerId = ProducerId([5; 16]);
 const T0: Instant = Instant::from_micros(1_000_000);
 
+const LIMITS: Limits = Limits { events: 1_000, bytes: 1 << 20, patience: Duration::from_secs(5) };
+
 /// A hub with links to nodes 1 and 2, both connected, and node 1 leading term 1.
 fn hub(max_inflight: u32) -> Hub {
-    let limits = Limits { events: 1_000, bytes: 1 << 20, patience: Duration::from_secs(5) };
-    let mut hub = Hub::new(limits, &["a:1".into(), "b:1".into()]);
-    for link in 0..2 {
-        let welcome = Welcome {
-            version: 1,
-            cluster: ClusterId([1; 16]),
-            node: NodeId(link as u16 + 1),
-            incarnation: Incarnation([7; 16]),
-            term: Term(1),
-            leader: Some(NodeId(1)),
-            max_inflight,
-            members: List::of(&[]),
-        };
-        hub.handle_welcome(T0, link, &welcome).expect("our cluster");
-    }
+    let mut hub = Hub::new(LIMITS, &["a:1".into(), "b:1".into()]);
+    (0..2).for_each(|link| welcome(&mut hub, link, max_inflight));
     hub
+}
+
+/// Node 1 answers on link 0, node 2 on link 1; there is a third.
+fn welcome(hub: &mut Hub, link: usize, max_inflight: u32) {
+    let member = |(node, address)| Member { node: NodeId(node), incarnation: Incarnation([7; 16]), address };
+    let members = [(1, "one:1"), (2, "b:1"), (3, "c:1")].map(member);
+    let welcome = Welcome {
+        version: 1,
+        cluster: ClusterId([1; 16]),
+        node: NodeId(link as u16 + 1),
+        incarnation: Incarnation([7; 16]),
+        term: Term(1),
+        leader: Some(NodeId(1)),
+        max_inflight,
+        members: List::of(&members),
+    };
+    hub.handle_welcome(T0, link, &welcome).expect("our cluster");
 }
 
 /// What leaves over a link: the batch ids, or the numbers of requests.
@@ -144,4 +150,15 @@ fn whoever_has_something_to_do_is_woken_once() {
     assert_eq!(hub.arm(), T0 + Duration::from_secs(5));
     push(&mut hub, number, 1);
     assert!(!hub.poll_rearm(), "the first event is the one that waits longest");
+}
+
+#[test]
+fn members_get_a_link_once_every_server_that_was_given_has_been_heard_of() {
+    let mut hub = Hub::new(LIMITS, &["a:1".into(), "b:1".into()]);
+    welcome(&mut hub, 0, 1 << 20);
+    assert_eq!(hub.link_count(), 2, "b:1 may be node 3");
+    hub.handle_disconnected(T0, 1, &LinkError::Silent);
+    // Node 1 is known by its number, node 2 by its address.
+    assert_eq!((hub.link_count(), hub.address(2)), (3, "c:1"));
+    assert!(hub.poll_rearm(), "somebody has to serve the new link");
 }
