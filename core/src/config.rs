@@ -36,6 +36,9 @@ pub const MAX_APPEND_ENTRIES: usize = 32;
 /// Entries sent to one peer and not yet answered, at most. With the largest frames this is 8 MiB on the wire and in
 /// the peer's receive pool; with ordinary ones it covers several syncs of the peer's disk.
 pub const MAX_INFLIGHT_ENTRIES: u64 = 256;
+/// Writes that were handed out and not yet reported, at most. What changes beyond them is written together when one of
+/// them is reported; a storage queue of this length is never full.
+pub const MAX_OPEN_WRITES: usize = 32;
 /// Changes of term that are remembered in memory; for older entries the store is asked.
 pub const MAX_TERM_RUNS: usize = 64;
 /// Runs remembered for each producer, so that a duplicate is answered with its original offset.

@@ -84,7 +84,7 @@ fn raft_body(parts: &Parts) -> Body {
         Body::AppendAccepted { matched: Index(a) },
         Body::AppendRejected { rejected: Index(c), hint: position },
         Body::Heartbeat { commit: Index(a), round: b },
-        Body::HeartbeatReply { round: a, last: Index(b), wall_us: c },
+        Body::HeartbeatReply { round: a, verified: Index(b), wall_us: c },
         Body::TimeoutNow,
     ];
     pick(parts, &all)

@@ -96,13 +96,30 @@ pub enum Body {
     HeartbeatReply {
         /// The round that is answered.
         round: u64,
-        /// The last entry of the follower's log, durable or not: tells a leader of appends that were lost.
-        last: Index,
+        /// Up to where the follower's log, durable or not, was compared with the leader's in this term: tells a leader
+        /// of appends that were lost. Zero in the answer to a leader of an older term.
+        verified: Index,
         /// The follower's wall clock in microseconds since the Unix epoch; zero if it has none.
         wall_us: u64,
     },
     /// Campaign at once: the sender hands leadership over (Raft thesis, section 3.10).
     TimeoutNow,
+}
+
+impl Body {
+    /// The highest of its indices and terms.
+    pub(super) fn highest(&self) -> u64 {
+        let of = |position: LogPosition| position.index.0.max(position.term.0);
+        match *self {
+            Self::PreVote { last } | Self::Vote { last, .. } => of(last),
+            Self::Append { prev, count, commit } => of(prev).saturating_add(count.into()).max(commit.0),
+            Self::AppendAccepted { matched } => matched.0,
+            Self::AppendRejected { rejected, hint } => of(hint).max(rejected.0),
+            Self::Heartbeat { commit, round } => commit.0.max(round),
+            Self::HeartbeatReply { round, verified, .. } => round.max(verified.0),
+            Self::PreVoteReply { .. } | Self::VoteReply { .. } | Self::TimeoutNow => 0,
+        }
+    }
 }
 
 /// What the machine must know of an entry that follows a [`Body::Append`]; read from its frame's header.

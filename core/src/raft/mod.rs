@@ -1,7 +1,524 @@
-//! Raft without I/O.
+//! Raft without I/O: elections, replication, commit (Ongaro and Ousterhout, *In Search of an Understandable Consensus
+//! Algorithm*, 2014, "the paper"; Ongaro, *Consensus: Bridging Theory and Practice*, 2014, "the thesis").
+//!
+//! [`Raft`] is driven by its owner. Its methods come in four kinds:
+//!
+//! - **getters** look;
+//! - **`handle_*`** take what happened: a message, a deadline, a finished write, a connection that came or went;
+//! - **commands** ask for something: [`propose`](Raft::propose);
+//! - **`poll_output`** gives what is to be done now, one thing at a time, until it gives `None`.
+//!
+//! After any number of `handle_*` and commands, poll until `None`, then wait until [`next_deadline`](Raft::next_deadline)
+//! or the next event. Outputs are made from the state when they are polled: nothing queues up inside, and polling late
+//! coalesces. They come in this order, which callers may rely on:
+//!
+//! 1. [`Output::Leader`], when the view of who leads has changed;
+//! 2. [`Output::AppendEmpty`], when this node has just begun to lead, before the write that holds the entry;
+//! 3. [`Output::Persist`], at most [`MAX_OPEN_WRITES`](crate::config::MAX_OPEN_WRITES) open at once;
+//! 4. [`Output::Send`], each with its durability condition met already;
+//! 5. [`Output::Commit`], never beyond what was handed out to be written: a store that writes in order cannot hold the
+//!    effects of an entry without the entry.
+//!
+//! ```
+//! use eventstream_core::id::{Incarnation, Index, NodeId, Term};
+//! use eventstream_core::raft::{Configuration, Faults, LogView, Member, Output, Raft, RaftOptions, Restored, Role};
+//! use eventstream_core::time::Instant;
+//!
+//! /// The terms of the entries on "disk".
+//! struct Disk(Vec<Term>);
+//!
+//! impl LogView for Disk {
+//!     fn term(&self, index: Index) -> Option<Term> {
+//!         self.0.get(index.0 as usize - 1).copied()
+//!     }
+//! }
+//!
+//! let member = Member { node: NodeId(1), incarnation: Incarnation([7; 16]) };
+//! let options = RaftOptions {
+//!     node: member.node,
+//!     incarnation: member.incarnation,
+//!     configuration: Configuration::new(&[member])?,
+//!     seed: 42,
+//!     faults: Faults::NONE,
+//! };
+//! let mut now = Instant::ZERO;
+//! let mut disk = Disk(Vec::new());
+//! let mut raft = Raft::new(options, &Restored::default(), now)?;
+//! let mut proposed = None;
+//! while raft.commit() < Index(2) {
+//!     while let Some(output) = raft.poll_output(&disk) {
+//!         match output {
+//!             Output::Persist(write) => {
+//!                 if let Some((first, last)) = write.append {
+//!                     disk.0.truncate(first.0 as usize - 1);
+//!                     disk.0.resize(last.0 as usize, raft.term());
+//!                 }
+//!                 raft.handle_persisted(now, write.token); // when it is on stable storage
+//!             }
+//!             Output::Send(_) => unreachable!("nobody else is there"),
+//!             Output::AppendEmpty(_) | Output::Commit(_) | Output::Leader { .. } => {}
+//!         }
+//!     }
+//!     if raft.role() == Role::Leader && proposed.is_none() {
+//!         proposed = Some(raft.propose(now)?);
+//!     } else {
+//!         now = raft.next_deadline().min(now + eventstream_core::time::Duration::from_millis(1));
+//!         raft.handle_timeout(now);
+//!     }
+//! }
+//! assert_eq!(proposed.map(|entry| entry.index), Some(Index(2)));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
 
+mod configuration;
+mod election;
+mod error;
+mod faults;
+mod follower;
 mod message;
 mod output;
+mod peer;
+mod progress;
+mod quorum;
+mod random;
+mod replication;
+mod stable;
+mod terms;
+mod timer;
 
+pub use configuration::{Configuration, ConfigurationError, Member};
+pub use error::{ProposeError, Rejected, RestoreError};
+pub use faults::{Fault, Faults};
 pub use message::{Body, EntryMeta, LogPosition, Message};
 pub use output::{HardState, LogView, Output, Persist, Restored, Token};
+pub use progress::Flow;
+
+use crate::config::{MAX_COUNTER, MAX_MEMBERS, PATIENCE, PATIENCE_SPREAD};
+use crate::id::{Incarnation, Index, NodeId, Term};
+use crate::time::{Duration, Instant};
+use configuration::Slots;
+use election::{Election, Standing};
+use follower::Following;
+use peer::{Owed, Peer};
+use quorum::Majority;
+use random::Random;
+use replication::Leading;
+use stable::Stable;
+use timer::{Timer, Timers};
+
+/// What a member is told when it is made.
+#[derive(Clone, Debug)]
+pub struct RaftOptions {
+    /// This member.
+    pub node: NodeId,
+    /// Its incarnation, as its data directory has it.
+    pub incarnation: Incarnation,
+    /// All members.
+    pub configuration: Configuration,
+    /// For what is to differ between nodes and runs. The same seed and calls give the same outputs.
+    pub seed: u64,
+    /// Mistakes to make; [`Faults::NONE`] outside tests.
+    pub faults: Faults,
+}
+
+/// What a member does in its term.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Follows a leader, or waits for one.
+    Follower,
+    /// Asks whether it would be voted for. Its term is still the old one.
+    PreCandidate,
+    /// Asks for votes.
+    Candidate,
+    /// Leads.
+    Leader,
+}
+
+/// What a leader knows of one peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerProgress {
+    /// The peer has everything up to here on stable storage.
+    pub matched: Index,
+    /// The next entry that it is to be sent.
+    pub next: Index,
+    /// Whether appends are sent ahead of their answers.
+    pub flow: Flow,
+    /// When it last spoke.
+    pub heard: Instant,
+}
+
+/// One member of a Raft group: a state machine without I/O, clock or allocation. About 6 KiB.
+///
+/// See the [module](self) for how it is driven.
+#[derive(Clone, Debug)]
+pub struct Raft {
+    node: NodeId,
+    incarnation: Incarnation,
+    configuration: Configuration,
+    quorum: Majority,
+    /// This member's slot.
+    own: usize,
+    /// The slots of all others.
+    others: Slots,
+    faults: Faults,
+    random: Random,
+    /// How long this member waits for a leader: differs between members.
+    patience: Duration,
+
+    role: Role,
+    leader: Option<NodeId>,
+    stable: Stable,
+    /// Committed, as far as this member knows. At most `stable.last()`.
+    commit: Index,
+    election: Election,
+    following: Following,
+    leading: Leading,
+    /// By slot.
+    peers: [Peer; MAX_MEMBERS],
+    timers: Timers,
+
+    /// Peers to which something may be sent now.
+    attention: Slots,
+    /// The view of who leads that was last given out.
+    told_leader: (Term, Option<NodeId>),
+    /// The commit index that was last given out. At most `commit`.
+    told_commit: Index,
+    /// The empty entry of this leader, until it was given out.
+    empty_entry: Option<LogPosition>,
+}
+
+impl Raft {
+    /// A member that starts with what it found on its disk. It follows nobody, and campaigns when its patience ends; at
+    /// once if it is the only voter.
+    ///
+    /// # Errors
+    ///
+    /// [`RestoreError`] if it may not take part with what it found.
+    pub fn new(options: RaftOptions, restored: &Restored, now: Instant) -> Result<Self, RestoreError> {
+        let RaftOptions { node, incarnation, configuration, seed, faults } = options;
+        let own = configuration.slot(node).ok_or(RestoreError::NotAMember)?;
+        if configuration.members()[own].incarnation != incarnation {
+            return Err(RestoreError::OtherIncarnation);
+        }
+        restored.check()?;
+        let mut random = Random::new(seed ^ u64::from(node.0) << 48);
+        // Each member has a part of the spread of its own, so that one campaigns before the others.
+        let part = Duration::from_micros(PATIENCE_SPREAD.as_micros() / configuration.members().len() as u64);
+        let patience = PATIENCE + part * own as u64 + random.between(Duration::ZERO, part);
+        let others = configuration.slots().without(own);
+        let mut timers = Timers::new();
+        timers.set(Timer::Election, if others == Slots::NONE { now } else { now + patience });
+        Ok(Self {
+            node,
+            incarnation,
+            quorum: configuration.quorum(),
+            configuration,
+            own,
+            others,
+            faults,
+            random,
+            patience,
+            role: Role::Follower,
+            leader: None,
+            stable: Stable::new(restored),
+            commit: restored.applied.index,
+            election: Election::default(),
+            following: Following { verified: restored.applied.index, ..Following::default() },
+            leading: Leading::default(),
+            peers: [Peer::NEW; MAX_MEMBERS],
+            timers,
+            attention: Slots::NONE,
+            told_leader: (restored.hard_state.term, None),
+            told_commit: restored.applied.index,
+            empty_entry: None,
+        })
+    }
+}
+
+/// Getters.
+impl Raft {
+    /// This member.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.node
+    }
+
+    /// All members.
+    #[must_use]
+    pub fn configuration(&self) -> &Configuration {
+        &self.configuration
+    }
+
+    /// What it does in its term.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Its term.
+    #[must_use]
+    pub fn term(&self) -> Term {
+        self.stable.hard_state().term
+    }
+
+    /// Its term and vote, durable or not.
+    #[must_use]
+    pub fn hard_state(&self) -> HardState {
+        self.stable.hard_state()
+    }
+
+    /// Who leads its term, as far as it knows.
+    #[must_use]
+    pub fn leader(&self) -> Option<NodeId> {
+        self.leader
+    }
+
+    /// The last entry that is known to be committed.
+    #[must_use]
+    pub fn commit(&self) -> Index {
+        self.commit
+    }
+
+    /// The last entry of its log, durable or not.
+    #[must_use]
+    pub fn last(&self) -> LogPosition {
+        self.stable.last()
+    }
+
+    /// The last entry that is on its stable storage, with all before it.
+    #[must_use]
+    pub fn durable(&self) -> Index {
+        self.stable.durable()
+    }
+
+    /// The term of the entry at `index`; `None` if the log does not reach so far or does not hold it any more.
+    #[must_use]
+    pub fn entry_term(&self, index: Index, view: &impl LogView) -> Option<Term> {
+        self.stable.term(index, view)
+    }
+
+    /// What this leader knows of `peer`; `None` if this member does not lead or `peer` is none of its peers.
+    #[must_use]
+    pub fn progress(&self, peer: NodeId) -> Option<PeerProgress> {
+        let slot = self.peer_slot(peer).filter(|_| self.role == Role::Leader)?;
+        let Peer { progress, heard, .. } = &self.peers[slot];
+        Some(PeerProgress { matched: progress.matched(), next: progress.next(), flow: progress.flow(), heard: *heard })
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called next; [`Instant::FAR_FUTURE`] for never. Changes
+    /// with every other call.
+    #[must_use]
+    pub fn next_deadline(&self) -> Instant {
+        self.timers.next()
+    }
+
+    fn peer_slot(&self, node: NodeId) -> Option<usize> {
+        self.configuration.slot(node).filter(|&slot| slot != self.own)
+    }
+}
+
+/// What happened.
+impl Raft {
+    /// A message came. `entries` are those that follow an [`Body::Append`], read from the headers of their frames; there
+    /// are none with any other.
+    ///
+    /// Returns the first and last index of the entries that were **taken** from the message, if any were. The caller
+    /// keeps the frames of exactly these, in the place of any that it had at or after the first; a later
+    /// [`Output::Persist`] says when to write them.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejected`]: nothing was taken from the message.
+    pub fn handle_message(
+        &mut self,
+        now: Instant,
+        message: &Message,
+        entries: &[EntryMeta],
+        view: &impl LogView,
+    ) -> Result<Option<(Index, Index)>, Rejected> {
+        let slot = self.admit(message, entries)?;
+        if self.check_term(now, slot, message) == Standing::Done {
+            return Ok(None);
+        }
+        match (message.body, self.role) {
+            (Body::Vote { last, .. }, _) => self.handle_vote(now, slot, message, last),
+            (Body::VoteReply { granted, .. }, _) => self.count_vote(now, slot, granted),
+            (_, Role::Leader) => self.step_leader(now, slot, message, view)?,
+            // A word of this term's leader makes a follower of a candidate.
+            _ => return self.step_follower(now, slot, message, entries, view),
+        }
+        Ok(None)
+    }
+
+    /// Time has passed. May be called at any time, and is to be called at [`next_deadline`](Self::next_deadline).
+    pub fn handle_timeout(&mut self, now: Instant) {
+        while let Some(timer) = self.timers.expire(now) {
+            match timer {
+                Timer::Election => self.handle_election_timeout(now),
+                Timer::Lease => self.handle_lease_timeout(now),
+                Timer::Heartbeat => self.handle_heartbeat_timeout(now),
+                Timer::Quorum => self.handle_quorum_timeout(now),
+            }
+        }
+    }
+
+    /// The write of `token`, and all before it, are on stable storage, and `LogView` shows them.
+    ///
+    /// # Panics
+    ///
+    /// If `token` was never handed out: a bug of the caller.
+    pub fn handle_persisted(&mut self, now: Instant, token: Token) {
+        self.stable.persisted(token);
+        self.handle_own_vote_durable(now);
+        self.advance_commit();
+        self.attention = self.others;
+    }
+
+    /// There is a connection to `peer`, where there was none.
+    pub fn handle_connected(&mut self, _now: Instant, peer: NodeId) {
+        let Some(slot) = self.peer_slot(peer) else { return };
+        if self.role == Role::Leader {
+            self.peers[slot].progress.restart();
+            self.owe(slot, Owed::Heartbeat);
+        }
+        self.ask_again(slot);
+    }
+
+    /// The connection to `peer` is gone; what was sent last may not have arrived.
+    pub fn handle_disconnected(&mut self, _now: Instant, peer: NodeId) {
+        let Some(slot) = self.peer_slot(peer) else { return };
+        if self.role == Role::Leader {
+            self.peers[slot].progress.suspend();
+        }
+    }
+
+    /// The connection to `peer` was closed, **and** connecting again at once was refused: its process is gone, and not
+    /// just the network. If it led, the followers need not wait until their patience ends. Includes
+    /// [`handle_disconnected`](Self::handle_disconnected).
+    pub fn handle_reset(&mut self, now: Instant, peer: NodeId) {
+        self.handle_disconnected(now, peer);
+        let Some(slot) = self.peer_slot(peer) else { return };
+        if self.role == Role::Follower && self.leader == Some(peer) {
+            self.handle_leader_gone(now, slot);
+        }
+    }
+
+    /// Checks what does not depend on the state, and finds the sender's slot.
+    fn admit(&self, message: &Message, entries: &[EntryMeta]) -> Result<usize, Rejected> {
+        let &Message { from, to, incarnation, term, body } = message;
+        if to != self.node {
+            return Err(Rejected::NotForMe { to });
+        }
+        let slot = self.peer_slot(from).ok_or(Rejected::NotAPeer { from })?;
+        if self.configuration.members()[slot].incarnation != incarnation {
+            return Err(Rejected::OtherIncarnation { from, incarnation });
+        }
+        if term.0.max(body.highest()) > MAX_COUNTER {
+            return Err(Rejected::OutOfRange);
+        }
+        let announced = if let Body::Append { count, .. } = body { count.into() } else { 0 };
+        let mut before = if let Body::Append { prev, .. } = body { prev } else { LogPosition::default() };
+        let mut follows = announced == entries.len() && (before.term <= term || announced == 0);
+        for entry in entries {
+            follows &= entry.index == before.index.next() && entry.term >= before.term && entry.term <= term;
+            before = LogPosition { index: entry.index, term: entry.term };
+        }
+        if follows { Ok(slot) } else { Err(Rejected::Entries) }
+    }
+}
+
+/// Commands.
+impl Raft {
+    /// Appends one entry to the log of this leader and returns where. The caller holds its frame; it is sent and written
+    /// when the outputs say so, and committed when [`Output::Commit`] has reached it **in this term**. If this member
+    /// stops leading before, the entry may or may not survive.
+    ///
+    /// # Errors
+    ///
+    /// [`ProposeError::NotLeader`]: nothing was appended.
+    pub fn propose(&mut self, _now: Instant) -> Result<LogPosition, ProposeError> {
+        if self.role != Role::Leader {
+            return Err(ProposeError::NotLeader { term: self.term(), leader: self.leader });
+        }
+        self.attention = self.others;
+        Ok(self.stable.append(self.term()))
+    }
+}
+
+/// What is to be done.
+impl Raft {
+    /// The next thing to do; `None` when there is nothing more until the next call of another kind. When there is
+    /// nothing, this costs a few comparisons.
+    pub fn poll_output(&mut self, view: &impl LogView) -> Option<Output> {
+        if self.told_leader.1 != self.leader || self.leader.is_some() && self.told_leader.0 != self.term() {
+            self.told_leader = (self.term(), self.leader);
+            return Some(Output::Leader { term: self.term(), leader: self.leader });
+        }
+        if let Some(empty) = self.empty_entry.take() {
+            return Some(Output::AppendEmpty(empty));
+        }
+        if let Some(write) = self.stable.poll() {
+            return Some(Output::Persist(write));
+        }
+        while let Some(slot) = self.attention.lowest() {
+            if let Some(message) = self.poll_message(slot, view) {
+                return Some(Output::Send(message));
+            }
+            self.attention.remove(slot);
+        }
+        let commit = self.commit.min(self.stable.written());
+        if self.told_commit < commit {
+            self.told_commit = commit;
+            return Some(Output::Commit(commit));
+        }
+        None
+    }
+
+    /// The next message for a peer whose conditions are met.
+    fn poll_message(&mut self, slot: usize, view: &impl LogView) -> Option<Message> {
+        for owed in self.peers[slot].owed.iter() {
+            if let Some((term, body)) = self.owed_message(slot, owed) {
+                return Some(self.message(slot, term, body));
+            }
+        }
+        if self.role != Role::Leader {
+            return None;
+        }
+        let body = self.append_request(slot, view)?;
+        Some(self.message(slot, self.term(), body))
+    }
+
+    /// Makes a message that is owed, and settles it; `None` if something that it depends on is not durable yet.
+    fn owed_message(&mut self, slot: usize, owed: Owed) -> Option<(Term, Body)> {
+        let term = self.term();
+        match owed {
+            // These are settled when their durability condition is met.
+            Owed::Vote => return Some((term, self.vote_request(slot)?)),
+            Owed::VoteGranted => return Some((term, self.granted_vote(slot)?)),
+            Owed::AppendAccepted => return Some((term, self.accepted(slot)?)),
+            _ => self.peers[slot].owed.remove(owed),
+        }
+        let Following { verified, round, refused: (rejected, hint), .. } = self.following;
+        Some(match owed {
+            Owed::Heartbeat => (term, self.heartbeat(slot)),
+            Owed::HeartbeatReply => (term, Body::HeartbeatReply { round, verified, wall_us: 0 }),
+            Owed::NewerTerm => (term, Body::HeartbeatReply { round: 0, verified: Index::ZERO, wall_us: 0 }),
+            Owed::PreVote => (term.next(), Body::PreVote { last: self.last() }),
+            Owed::PreVoteGranted => (self.peers[slot].pre_vote_term, Body::PreVoteReply { granted: true }),
+            Owed::PreVoteRefused => (term, Body::PreVoteReply { granted: false }),
+            Owed::VoteRefused => (term, Body::VoteReply { granted: false, wall_us: 0 }),
+            Owed::AppendRejected => (term, Body::AppendRejected { rejected, hint }),
+            Owed::Vote | Owed::VoteGranted | Owed::AppendAccepted => unreachable!("returned above"),
+        })
+    }
+
+    fn message(&self, slot: usize, term: Term, body: Body) -> Message {
+        let to = self.configuration.members()[slot].node;
+        Message { from: self.node, to, incarnation: self.incarnation, term, body }
+    }
+
+    fn owe(&mut self, slot: usize, owed: Owed) {
+        self.peers[slot].owed.insert(owed);
+        self.attention.insert(slot);
+    }
+}

@@ -1,6 +1,8 @@
 //! What the machine wants done, and what must be durable before.
 
+use super::error::RestoreError;
 use super::message::{LogPosition, Message};
+use crate::config::MAX_COUNTER;
 use crate::id::{Index, NodeId, Term};
 use serde::{Deserialize, Serialize};
 
@@ -39,8 +41,12 @@ pub enum Output {
     /// [`Body::Append`](super::Body::Append) the host attaches the frames `prev.index + 1 ..= prev.index + count`; they
     /// need not be durable on this node. It may be lost or repeated.
     Send(Message),
-    /// The entries up to this index are committed: durable on a majority. Apply them in order.
+    /// The entries up to this index are committed: durable on a majority. Apply them in order. The write that holds them
+    /// was polled before, but need not be durable on this node yet.
     Commit(Index),
+    /// This node has begun to lead, and has appended an entry here to say so. Make its frame, of kind *empty*; the
+    /// [`Persist`] that covers it comes after this.
+    AppendEmpty(LogPosition),
     /// The node's view of who leads has changed. Needs no durability.
     Leader {
         /// The term it is about.
@@ -52,7 +58,9 @@ pub enum Output {
 
 /// The part of the log that is on stable storage, read-only: the machine keeps what is newer itself.
 pub trait LogView {
-    /// The term of the entry at `index`, if the log still holds it.
+    /// The term of the entry at `index`, if the log still holds it. Asked only of entries that are durable and not about
+    /// to be removed, and rarely: the machine remembers the newest
+    /// [`MAX_TERM_RUNS`](crate::config::MAX_TERM_RUNS) changes of term.
     fn term(&self, index: Index) -> Option<Term>;
 }
 
@@ -65,4 +73,22 @@ pub struct Restored {
     pub last: LogPosition,
     /// The last entry that was applied to the restored state; it was committed.
     pub applied: LogPosition,
+}
+
+impl Restored {
+    /// Whether the parts go together.
+    pub(super) fn check(&self) -> Result<(), RestoreError> {
+        let Self { hard_state, last, applied } = *self;
+        if hard_state.term.0.max(last.index.0) > MAX_COUNTER {
+            return Err(RestoreError::OutOfRange);
+        }
+        if last.term > hard_state.term || (last.index == Index::ZERO) != (last.term == Term::ZERO) {
+            return Err(RestoreError::HardStateLost);
+        }
+        let same = applied.index == last.index;
+        if applied.index > last.index || applied.term > last.term || same && applied.term != last.term {
+            return Err(RestoreError::LogTailLost);
+        }
+        Ok(())
+    }
 }

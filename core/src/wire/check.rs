@@ -222,7 +222,7 @@ impl Check for raft::Message {
             Body::AppendAccepted { matched } => counters([matched.0]),
             Body::AppendRejected { rejected, hint } => counters([rejected.0]).and(position(hint)),
             Body::Heartbeat { commit, round } => counters([commit.0, round]),
-            Body::HeartbeatReply { round, last, wall_us } => counters([round, last.0, wall_us]),
+            Body::HeartbeatReply { round, verified, wall_us } => counters([round, verified.0, wall_us]),
             Body::PreVoteReply { .. } | Body::TimeoutNow => Ok(()),
         }
     }

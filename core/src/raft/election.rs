@@ -1,0 +1,302 @@
+//! Elections: leases, pre-votes, votes (Raft paper, section 5.2; Raft thesis, sections 4.2.3 and 9.6).
+
+use super::configuration::Slots;
+use super::faults::Fault;
+use super::message::{Body, LogPosition, Message};
+use super::output::HardState;
+use super::peer::{Kept, Owed, OwedSet};
+use super::quorum::VoteResult;
+use super::timer::Timer;
+use super::{Following, Raft, Role};
+use crate::config::{KEPT_REQUEST, RESET_RANK_STEP, RETRY_MAX, RETRY_MIN};
+use crate::id::Term;
+use crate::time::{Duration, Instant};
+
+/// Attempts after which the time between them is not doubled any more.
+const MAX_BACKOFF: u32 = 3;
+/// Attempts in quick succession before it is doubled.
+const QUICK_ATTEMPTS: u32 = 2;
+
+/// What a member knows of elections, its own and others'.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Election {
+    /// Until then a leader is taken to live, and no other gets a vote.
+    pub(super) lease_until: Instant,
+    /// Campaigns since a leader was last known.
+    pub(super) attempts: u32,
+    pre_votes: Tally,
+    /// Votes for this member in its term. Kept while it asks for pre-votes for the next term: a vote that comes late
+    /// from a slow disk may still decide.
+    votes: Tally,
+    /// The leader asked for this campaign.
+    transfer: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
+    granted: Slots,
+    refused: Slots,
+}
+
+impl Tally {
+    fn count(&mut self, slot: usize, granted: bool) {
+        let into = if granted { &mut self.granted } else { &mut self.refused };
+        into.insert(slot);
+    }
+}
+
+/// What the terms of a message and of this node say about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It is of this node's term.
+    Current,
+    /// It is to be dropped; its sender was given an answer where it needs one.
+    Done,
+}
+
+impl Raft {
+    /// The one check of terms, before any role's step (Raft paper, section 5.1).
+    pub(super) fn check_term(&mut self, now: Instant, slot: usize, message: &Message) -> Standing {
+        let term = self.term();
+        match message.body {
+            // These speak of a term that nobody may ever reach.
+            Body::PreVote { last } => {
+                self.handle_pre_vote(now, slot, message.term, last);
+                return Standing::Done;
+            }
+            Body::PreVoteReply { granted } if granted || message.term <= term => {
+                self.handle_pre_vote_reply(now, slot, message.term, granted);
+                return Standing::Done;
+            }
+            _ => {}
+        }
+        if message.term > term {
+            if matches!(message.body, Body::Vote { transfer: false, .. }) && self.in_lease_of_another(now, slot) {
+                // A leader that lives is not deposed (Raft thesis, section 4.2.3). If it is us, the candidate is told
+                // so, and tells its term: a member that is ahead in terms is not locked out.
+                self.owe_leader_lives(slot);
+                return Standing::Done;
+            }
+            self.become_follower(now, message.term);
+        } else if message.term < term {
+            match message.body {
+                Body::Append { .. } | Body::Heartbeat { .. } => self.owe(slot, Owed::NewerTerm),
+                Body::Vote { .. } => self.owe(slot, Owed::VoteRefused),
+                _ => {}
+            }
+            return Standing::Done;
+        }
+        Standing::Current
+    }
+
+    /// Follows nobody yet, in `term`, which is this node's or a later one.
+    pub(super) fn become_follower(&mut self, now: Instant, term: Term) {
+        if term > self.term() {
+            self.stable.set_hard_state(HardState { term, vote: None });
+        }
+        if self.role == Role::Leader {
+            self.timers.stop(Timer::Heartbeat);
+            self.timers.stop(Timer::Quorum);
+            // Its log is as good as any: it does not wait for another detection.
+            self.timers.set(Timer::Election, now + self.random.between(RETRY_MIN, RETRY_MAX));
+        }
+        self.role = Role::Follower;
+        self.leader = None;
+        self.following = Following { verified: self.commit, ..Following::default() };
+        self.election.votes = Tally::default();
+        self.election.pre_votes = Tally::default();
+        for peer in &mut self.peers {
+            peer.owed.retain(OwedSet::TIMELESS);
+        }
+        self.end_lease(now);
+    }
+
+    /// No leader is known to live.
+    pub(super) fn end_lease(&mut self, now: Instant) {
+        self.leader = None;
+        self.election.lease_until = now;
+        self.timers.stop(Timer::Lease);
+        for slot in self.others.iter() {
+            if let Some(kept) = self.peers[slot].kept.take().filter(|kept| now <= kept.until) {
+                self.handle_pre_vote(now, slot, kept.term, kept.last);
+            }
+        }
+    }
+
+    /// Whether a leader is taken to live that is not the member at `slot`: who asks for votes does not lead.
+    fn in_lease_of_another(&self, now: Instant, slot: usize) -> bool {
+        let leads = self.configuration.members()[slot].node;
+        self.role == Role::Leader || now < self.election.lease_until && self.leader != Some(leads)
+    }
+
+    fn owe_leader_lives(&mut self, slot: usize) {
+        if self.role == Role::Leader {
+            self.owe(slot, Owed::Heartbeat);
+        }
+    }
+
+    /// Would this node vote for the member, in `term`? Changes nothing but what the member is told.
+    fn handle_pre_vote(&mut self, now: Instant, slot: usize, term: Term, last: LogPosition) {
+        let peer = &mut self.peers[slot];
+        peer.kept = None;
+        peer.owed.remove(Owed::PreVoteGranted);
+        peer.owed.remove(Owed::PreVoteRefused);
+        if term <= self.term() || !last.is_at_least(self.last()) {
+            self.owe(slot, Owed::PreVoteRefused);
+        } else if !self.in_lease_of_another(now, slot) {
+            self.peers[slot].pre_vote_term = term;
+            self.owe(slot, Owed::PreVoteGranted);
+        } else if self.role == Role::Leader {
+            self.owe_leader_lives(slot);
+        } else {
+            self.peers[slot].kept = Some(Kept { term, last, until: now + KEPT_REQUEST });
+            self.timers.set(Timer::Lease, self.election.lease_until);
+        }
+    }
+
+    /// The lease may have ended that kept requests wait for.
+    pub(super) fn handle_lease_timeout(&mut self, now: Instant) {
+        if now < self.election.lease_until {
+            // It was renewed. Requests that can still outlast it wait on.
+            let lease_until = self.election.lease_until;
+            let waits = |slot: usize| self.peers[slot].kept.is_some_and(|kept| lease_until <= kept.until);
+            if self.others.iter().any(waits) {
+                self.timers.set(Timer::Lease, lease_until);
+            }
+        } else if self.role != Role::Leader {
+            self.end_lease(now);
+        }
+    }
+
+    /// The leader's process is gone: nobody listens where it listened. Its followers ask for pre-votes one after the
+    /// other, in the order of their ids, so that they do not compete.
+    pub(super) fn handle_leader_gone(&mut self, now: Instant, leader: usize) {
+        self.end_lease(now);
+        let rank = self.others.without(leader).iter().filter(|&slot| slot < self.own).count();
+        let turn = now + RESET_RANK_STEP * rank as u64;
+        self.timers.set(Timer::Election, turn.min(self.timers.at(Timer::Election)));
+    }
+
+    /// Nobody leads: ask who would vote for this node.
+    pub(super) fn handle_election_timeout(&mut self, now: Instant) {
+        if self.role == Role::Candidate && !self.stable.vote_is_durable() {
+            // The disk is slow. A next term would need it twice.
+            self.timers.set(Timer::Election, now + self.patience);
+            return;
+        }
+        self.end_lease(now);
+        self.role = Role::PreCandidate;
+        self.election.pre_votes = Tally::default();
+        self.election.pre_votes.count(self.own, true);
+        self.wait_for_votes(now);
+        for slot in self.others.iter() {
+            self.peers[slot].owed.remove(Owed::Vote);
+            self.owe(slot, Owed::PreVote);
+        }
+        self.count_pre_votes(now);
+    }
+
+    /// Sets when to try again: soon at first, later if that does not help, so that a slow network or disk gets its time.
+    fn wait_for_votes(&mut self, now: Instant) {
+        let doublings = self.election.attempts.saturating_sub(QUICK_ATTEMPTS).min(MAX_BACKOFF);
+        let wait: Duration = self.random.between(RETRY_MIN, RETRY_MAX) * (1 << doublings);
+        self.election.attempts = self.election.attempts.saturating_add(1);
+        self.timers.set(Timer::Election, now + wait);
+    }
+
+    fn handle_pre_vote_reply(&mut self, now: Instant, slot: usize, term: Term, granted: bool) {
+        if self.role != Role::PreCandidate || granted && term != self.term().next() {
+            return;
+        }
+        self.election.pre_votes.count(slot, granted);
+        self.count_pre_votes(now);
+    }
+
+    fn count_pre_votes(&mut self, now: Instant) {
+        let Tally { granted, refused } = self.election.pre_votes;
+        // A lost one waits for its next turn.
+        if self.quorum.result(granted, refused) == VoteResult::Won {
+            self.campaign(now, false);
+        }
+    }
+
+    /// Asks for votes in the next term, once this node's own is durable.
+    pub(super) fn campaign(&mut self, now: Instant, transfer: bool) {
+        let term = self.term().next();
+        self.become_follower(now, term.prev());
+        self.stable.set_hard_state(HardState { term, vote: Some(self.node) });
+        self.role = Role::Candidate;
+        self.election.transfer = transfer;
+        self.timers.set(Timer::Election, now + self.patience);
+        for slot in self.others.iter() {
+            self.owe(slot, Owed::Vote);
+        }
+    }
+
+    /// A candidate's own vote counts when it is durable, and only then are others asked.
+    pub(super) fn handle_own_vote_durable(&mut self, now: Instant) {
+        if self.role == Role::Candidate
+            && self.stable.vote_is_durable()
+            && !self.election.votes.granted.contains(self.own)
+        {
+            self.wait_for_votes(now);
+            self.count_vote(now, self.own, true);
+        }
+    }
+
+    /// A request for this node's vote, in this node's term.
+    pub(super) fn handle_vote(&mut self, now: Instant, slot: usize, message: &Message, last: LogPosition) {
+        let hard_state = self.stable.hard_state();
+        let repeated = hard_state.vote == Some(message.from);
+        let free = hard_state.vote.is_none() && self.leader.is_none() && last.is_at_least(self.last());
+        if free {
+            self.become_follower(now, message.term);
+            self.stable.set_hard_state(HardState { vote: Some(message.from), ..hard_state });
+            self.timers.set(Timer::Election, now + self.patience);
+        }
+        self.owe(slot, if free || repeated { Owed::VoteGranted } else { Owed::VoteRefused });
+    }
+
+    /// An answer to this node's request, in this node's term.
+    pub(super) fn count_vote(&mut self, now: Instant, slot: usize, granted: bool) {
+        let campaigns = matches!(self.role, Role::Candidate | Role::PreCandidate);
+        if !campaigns || self.stable.hard_state().vote != Some(self.node) {
+            return;
+        }
+        self.election.votes.count(slot, granted);
+        let Tally { granted, refused } = self.election.votes;
+        if granted.contains(self.own) && self.quorum.result(granted, refused) == VoteResult::Won {
+            self.become_leader(now);
+        }
+    }
+
+    /// A vote, once it is on stable storage.
+    pub(super) fn granted_vote(&mut self, slot: usize) -> Option<Body> {
+        if !self.stable.vote_is_durable() && !self.faults.has(Fault::VoteNotSyncedBeforeReply) {
+            return None;
+        }
+        let candidate = self.configuration.members()[slot].node;
+        assert_eq!(self.stable.hard_state().vote, Some(candidate), "one vote in a term");
+        self.peers[slot].owed.remove(Owed::VoteGranted);
+        Some(Body::VoteReply { granted: true, wall_us: 0 })
+    }
+
+    /// A request for a vote, once this node's own is on stable storage.
+    pub(super) fn vote_request(&mut self, slot: usize) -> Option<Body> {
+        if !self.stable.vote_is_durable() {
+            return None;
+        }
+        assert_eq!(self.stable.durable(), self.last().index, "the vote was written after the entries");
+        self.peers[slot].owed.remove(Owed::Vote);
+        Some(Body::Vote { last: self.last(), transfer: self.election.transfer })
+    }
+
+    /// The connection to a member is back: what was asked of it may not have arrived.
+    pub(super) fn ask_again(&mut self, slot: usize) {
+        match self.role {
+            Role::PreCandidate => self.owe(slot, Owed::PreVote),
+            Role::Candidate => self.owe(slot, Owed::Vote),
+            Role::Follower | Role::Leader => {}
+        }
+    }
+}

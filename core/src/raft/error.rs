@@ -1,0 +1,128 @@
+//! What can be wrong with what a caller or a peer gives the machine.
+
+use crate::id::{Incarnation, Index, NodeId, Term};
+use core::fmt;
+
+/// Why a message was refused. The machine is unchanged by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rejected {
+    /// It is addressed to another node.
+    NotForMe {
+        /// The addressee.
+        to: NodeId,
+    },
+    /// The sender is no member of the configuration, or it is this node itself.
+    NotAPeer {
+        /// The sender.
+        from: NodeId,
+    },
+    /// The sender is another life of the member than the configuration holds: a wiped or cloned directory.
+    OtherIncarnation {
+        /// The sender.
+        from: NodeId,
+        /// Its incarnation.
+        incarnation: Incarnation,
+    },
+    /// A number is above [`MAX_COUNTER`](crate::config::MAX_COUNTER).
+    OutOfRange,
+    /// The entries are not those that the message announces: other in number, not consecutive, or of terms that
+    /// decrease or are above the message's.
+    Entries,
+    /// Two members lead one term. The sender, this node or the leader that it follows has forgotten a vote.
+    SecondLeader {
+        /// The term that both lead.
+        term: Term,
+    },
+    /// The entry would replace one that is committed, or that the same leader sent before. One of the two logs has
+    /// lost entries that it had reported as durable.
+    Contradiction {
+        /// The index of the entry.
+        index: Index,
+    },
+    /// The sender says that its log equals this leader's up to an index that this leader has not reached.
+    BeyondLog {
+        /// The index.
+        matched: Index,
+    },
+}
+
+impl Rejected {
+    /// Whether the message shows that a member, perhaps this node, has forgotten what it had promised: worth a loud
+    /// report. The others are mistakes of configuration or of the sender's codec: worth closing the connection.
+    #[must_use]
+    pub const fn is_broken_promise(&self) -> bool {
+        matches!(self, Self::SecondLeader { .. } | Self::Contradiction { .. } | Self::BeyondLog { .. })
+    }
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotForMe { to } => write!(f, "the message is for node {to}"),
+            Self::NotAPeer { from } => write!(f, "node {from} is no peer of this node"),
+            Self::OtherIncarnation { from, incarnation } => {
+                write!(f, "node {from} has incarnation {incarnation}, which the configuration does not hold")
+            }
+            Self::OutOfRange => write!(f, "a number of the message is out of range"),
+            Self::Entries => write!(f, "the entries are not those that the append announces"),
+            Self::SecondLeader { term } => write!(f, "a second leader of term {term}"),
+            Self::Contradiction { index } => write!(f, "entry {index} contradicts one that cannot change any more"),
+            Self::BeyondLog { matched } => write!(f, "the peer claims entry {matched}, which its leader does not have"),
+        }
+    }
+}
+
+impl core::error::Error for Rejected {}
+
+/// Why an entry cannot be proposed here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProposeError {
+    /// This node does not lead. Propose it to the leader.
+    NotLeader {
+        /// This node's term.
+        term: Term,
+        /// The leader of that term, if it is known.
+        leader: Option<NodeId>,
+    },
+}
+
+impl fmt::Display for ProposeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotLeader { term, leader: Some(leader) } => write!(f, "node {leader} leads term {term}"),
+            Self::NotLeader { term, leader: None } => write!(f, "no leader of term {term} is known"),
+        }
+    }
+}
+
+impl core::error::Error for ProposeError {}
+
+/// Why a member cannot start from what was found on its disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RestoreError {
+    /// The configuration does not hold this node.
+    NotAMember,
+    /// The configuration holds another incarnation of this node: the directory was wiped or copied.
+    OtherIncarnation,
+    /// The last entry has a term above the hard state's, or an index and no term: what was reported as written
+    /// together is no longer there together.
+    HardStateLost,
+    /// State was applied that the log does not reach: the log has lost its tail.
+    LogTailLost,
+    /// A number is above [`MAX_COUNTER`](crate::config::MAX_COUNTER).
+    OutOfRange,
+}
+
+impl fmt::Display for RestoreError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotAMember => "the configuration does not hold this node",
+            Self::OtherIncarnation => "the configuration holds another incarnation of this node",
+            Self::HardStateLost => "the log's last entry is of a later term than the hard state",
+            Self::LogTailLost => "the applied state is ahead of the log: the log has lost its tail",
+            Self::OutOfRange => "a number of the hard state or log is out of range",
+        })
+    }
+}
+
+impl core::error::Error for RestoreError {}

@@ -1,0 +1,164 @@
+//! A follower: takes what its leader sends, and answers when it is durable (Raft paper, section 5.3).
+
+use super::error::Rejected;
+use super::message::{Body, EntryMeta, LogPosition, Message};
+use super::output::LogView;
+use super::peer::Owed;
+use super::{Raft, Role};
+use crate::config::PATIENCE;
+use crate::id::Index;
+use crate::time::Instant;
+
+/// What a follower knows of its leader's log, and what it owes it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Following {
+    /// Up to here this log was compared with that of this term's leader. At least what is committed, which every later
+    /// leader has.
+    pub(super) verified: Index,
+    /// The highest index that was accepted in this term.
+    pub(super) reported: Index,
+    /// The append that was refused last: what stood before it, and where the logs may agree.
+    pub(super) refused: (Index, LogPosition),
+    /// The heartbeat that was heard last.
+    pub(super) round: u64,
+}
+
+impl Raft {
+    /// A word of the leader of this term.
+    pub(super) fn step_follower(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        message: &Message,
+        entries: &[EntryMeta],
+        view: &impl LogView,
+    ) -> Result<Option<(Index, Index)>, Rejected> {
+        match message.body {
+            Body::Append { prev, commit, .. } => {
+                self.follow(now, message.from)?;
+                let taken = self.take_entries(slot, prev, entries, view)?;
+                self.learn_commit(commit);
+                Ok(taken)
+            }
+            Body::Heartbeat { commit, round } => {
+                self.follow(now, message.from)?;
+                self.following.round = round;
+                self.owe(slot, Owed::HeartbeatReply);
+                self.learn_commit(commit);
+                Ok(None)
+            }
+            Body::TimeoutNow if self.leader == Some(message.from) => {
+                self.campaign(now, true);
+                Ok(None)
+            }
+            // Answers to what this node asked in another role.
+            _ => Ok(None),
+        }
+    }
+
+    /// The node leads this term, and lives: renews its lease.
+    fn follow(&mut self, now: Instant, leader: crate::id::NodeId) -> Result<(), Rejected> {
+        if self.role == Role::Leader || self.leader.is_some_and(|known| known != leader) {
+            return Err(Rejected::SecondLeader { term: self.term() });
+        }
+        if self.role != Role::Follower {
+            self.become_follower(now, self.term());
+        }
+        self.leader = Some(leader);
+        self.election.attempts = 0;
+        self.election.lease_until = now + PATIENCE;
+        self.timers.set(super::timer::Timer::Election, now + self.patience);
+        Ok(())
+    }
+
+    /// Compares the entries with the log, replaces what differs and adds what is missing. Returns the entries that were
+    /// taken.
+    fn take_entries(
+        &mut self,
+        slot: usize,
+        prev: LogPosition,
+        entries: &[EntryMeta],
+        view: &impl LogView,
+    ) -> Result<Option<(Index, Index)>, Rejected> {
+        if !self.agrees(prev, view)? {
+            let hint = self.stable.last_at_most(prev.index, prev.term, self.commit, view);
+            self.following.refused = (prev.index, hint);
+            self.owe(slot, Owed::AppendRejected);
+            return Ok(None);
+        }
+        let (kept, new) = self.split_known(entries, view)?;
+        let agreed = kept.last().map_or(prev, |entry| LogPosition { index: entry.index, term: entry.term });
+        if let Some(first) = new.first()
+            && agreed.index < self.last().index
+        {
+            // Only an entry that differs removes others: a delayed, shorter append must not (Raft paper, section 5.3).
+            if agreed.index < self.following.verified {
+                return Err(Rejected::Contradiction { index: first.index });
+            }
+            assert!(first.index > self.commit, "a committed entry is never removed");
+            self.stable.truncate(agreed);
+            self.empty_entry = self.empty_entry.filter(|empty| empty.index <= agreed.index);
+        }
+        let mut taken = None;
+        for entry in new {
+            if !self.stable.can_append(entry.term) {
+                break;
+            }
+            assert_eq!(self.stable.append(entry.term).index, entry.index, "entries follow one another");
+            taken = Some((taken.map_or(entry.index, |(first, _)| first), entry.index));
+        }
+        let verified = taken.map_or(agreed.index, |(_, last)| last);
+        self.following.verified = self.following.verified.max(verified);
+        self.owe(slot, Owed::AppendAccepted);
+        Ok(taken)
+    }
+
+    /// Whether the log has the entry at `at`. What was verified is taken to agree where the store has forgotten it.
+    fn agrees(&self, at: LogPosition, view: &impl LogView) -> Result<bool, Rejected> {
+        let verified = at.index <= self.following.verified;
+        match self.stable.term(at.index, view) {
+            Some(term) if term == at.term => Ok(true),
+            Some(_) if verified => Err(Rejected::Contradiction { index: at.index }),
+            Some(_) => Ok(false),
+            None => Ok(verified),
+        }
+    }
+
+    /// Splits `entries` into those that the log has and those from the first that it has not.
+    fn split_known<'a>(
+        &self,
+        entries: &'a [EntryMeta],
+        view: &impl LogView,
+    ) -> Result<(&'a [EntryMeta], &'a [EntryMeta]), Rejected> {
+        for (place, entry) in entries.iter().enumerate() {
+            if !self.agrees(LogPosition { index: entry.index, term: entry.term }, view)? {
+                return Ok(entries.split_at(place));
+            }
+        }
+        Ok((entries, &[]))
+    }
+
+    /// The leader says that `commit` is committed: true of this log as far as it was verified.
+    fn learn_commit(&mut self, commit: Index) {
+        let commit = commit.min(self.following.verified);
+        assert!(commit <= self.last().index, "verified beyond the end of the log");
+        self.commit = self.commit.max(commit);
+    }
+
+    /// The answer to the appends of this term's leader, once it promises more than the last one or all that there is.
+    pub(super) fn accepted(&mut self, slot: usize) -> Option<Body> {
+        if !self.stable.term_is_durable() {
+            return None;
+        }
+        let verified = self.following.verified;
+        let matched = verified.min(self.stable.durable());
+        if matched == verified {
+            self.peers[slot].owed.remove(Owed::AppendAccepted);
+        } else if matched <= self.following.reported {
+            return None;
+        }
+        assert!(matched >= self.following.reported, "a promise is not taken back within a term");
+        self.following.reported = matched;
+        Some(Body::AppendAccepted { matched })
+    }
+}

@@ -1,0 +1,262 @@
+//! What a leader knows of one peer's log, and what it may send it.
+
+use super::message::LogPosition;
+use crate::config::{MAX_APPEND_ENTRIES, MAX_INFLIGHT_ENTRIES};
+use crate::id::Index;
+
+/// How appends flow to a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// It is not known where the logs agree: one append at a time.
+    Probe,
+    /// The logs agree: appends are sent ahead of their answers.
+    Replicate,
+}
+
+/// A leader's view of one peer.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Progress {
+    /// The peer has everything up to here on stable storage.
+    matched: Index,
+    /// The next entry to send: `matched < next`. While replicating, all before it were sent.
+    next: Index,
+    flow: Flow,
+    /// While probing: the append before `next` that waits for its answer.
+    probe: Option<Probe>,
+    /// The commit index that the last append told.
+    told_commit: Index,
+    /// The next append is sent even if it is empty, for its answer.
+    ask: bool,
+    /// The last heartbeat that was sent.
+    heartbeat: HeartbeatSent,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    /// Entries that it carried.
+    count: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct HeartbeatSent {
+    round: u64,
+    /// What had been sent before it.
+    next: Index,
+}
+
+/// The entries of one append: `count` after `prev`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Batch {
+    pub(super) prev: Index,
+    pub(super) count: u64,
+}
+
+impl Progress {
+    /// Nothing is known of the peer; the log is probed before `next`.
+    pub(super) const fn new(next: Index) -> Self {
+        Self {
+            matched: Index::ZERO,
+            next,
+            flow: Flow::Probe,
+            probe: None,
+            told_commit: Index::ZERO,
+            ask: false,
+            heartbeat: HeartbeatSent { round: 0, next: Index::ZERO },
+        }
+    }
+
+    pub(super) fn matched(&self) -> Index {
+        self.matched
+    }
+
+    pub(super) fn next(&self) -> Index {
+        self.next
+    }
+
+    pub(super) fn flow(&self) -> Flow {
+        self.flow
+    }
+
+    /// What to send now to a peer of a leader whose log ends at `last`, if anything.
+    pub(super) fn sendable(&self, last: Index, commit: Index) -> Option<Batch> {
+        let prev = self.next.prev();
+        let waiting = last.0 - prev.0;
+        let count = match self.flow {
+            Flow::Probe if self.probe.is_some() => return None,
+            Flow::Probe => waiting,
+            Flow::Replicate => waiting.min(MAX_INFLIGHT_ENTRIES.saturating_sub(prev.0 - self.matched.0)),
+        };
+        // A commit that has no entry to travel with travels alone, but not ahead of entries that are still to be sent.
+        let news = self.flow == Flow::Probe || self.ask || waiting == 0 && self.told_commit < commit;
+        let count = count.min(MAX_APPEND_ENTRIES as u64);
+        (count > 0 || news).then_some(Batch { prev, count })
+    }
+
+    /// Says that `batch`, as [`sendable`](Self::sendable) gave it, was sent.
+    pub(super) fn sent(&mut self, batch: Batch, commit: Index) {
+        assert!(batch.prev == self.next.prev(), "{batch:?} does not follow what was sent");
+        self.told_commit = commit;
+        self.ask = false;
+        match self.flow {
+            Flow::Probe => self.probe = Some(Probe { count: batch.count }),
+            Flow::Replicate => self.next = self.next.plus(batch.count),
+        }
+    }
+
+    /// The peer has everything up to `matched`. Whether that is news.
+    pub(super) fn accepted(&mut self, matched: Index) -> bool {
+        let advanced = matched > self.matched;
+        self.matched = self.matched.max(matched);
+        if self.flow == Flow::Probe && matched >= self.next.prev() {
+            // The entries that the probe carried were taken with it, if it was this one that was accepted; if an older
+            // one was, the next heartbeat shows that they are missing.
+            let carried = self.probe.take().map_or(0, |probe| probe.count);
+            self.flow = Flow::Replicate;
+            self.next = self.next.plus(carried);
+        }
+        self.next = self.next.max(self.matched.next());
+        advanced
+    }
+
+    /// Whether a rejection of the append after `rejected` is about what was sent last, and not a late or repeated one.
+    pub(super) fn is_rejection(&self, rejected: Index) -> bool {
+        match self.flow {
+            Flow::Probe => self.probe.is_some() && rejected == self.next.prev() && rejected > self.matched,
+            Flow::Replicate => rejected > self.matched && rejected < self.next,
+        }
+    }
+
+    /// The logs may agree at `agreed` (at or above what matches): probe there.
+    pub(super) fn probe_after(&mut self, agreed: LogPosition) {
+        self.flow = Flow::Probe;
+        self.probe = None;
+        self.next = agreed.index.max(self.matched).next();
+    }
+
+    /// What was sent and not answered may be lost: probe after what matches.
+    pub(super) fn restart(&mut self) {
+        self.flow = Flow::Probe;
+        self.probe = None;
+        self.next = self.matched.next();
+    }
+
+    /// The peer cannot be reached: probe, when it can be.
+    pub(super) fn suspend(&mut self) {
+        self.restart();
+        self.probe = Some(Probe { count: 0 });
+    }
+
+    /// Says that a heartbeat of `round` was sent.
+    pub(super) fn heartbeat_sent(&mut self, round: u64) {
+        self.heartbeat = HeartbeatSent { round, next: self.next };
+    }
+
+    /// The peer has answered the heartbeat of `round`; its log was compared with ours up to `verified`. Finds out what
+    /// was lost: appends, or the answers to them.
+    pub(super) fn heartbeat_answered(&mut self, round: u64, verified: Index) {
+        match self.flow {
+            // The probe or its answer may be lost.
+            Flow::Probe => self.probe = None,
+            Flow::Replicate if round == self.heartbeat.round && verified.next() < self.heartbeat.next => self.restart(),
+            Flow::Replicate => self.ask = self.matched < self.next.prev(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::Term;
+
+    const NONE: Index = Index::ZERO;
+
+    fn replicating(matched: u64) -> Progress {
+        let mut progress = Progress::new(Index(matched + 1));
+        progress.accepted(Index(matched));
+        progress
+    }
+
+    fn batch(prev: u64, count: u64) -> Option<Batch> {
+        Some(Batch { prev: Index(prev), count })
+    }
+
+    #[test]
+    fn a_probe_is_alone_until_it_is_answered() {
+        let mut progress = Progress::new(Index(5));
+        let first = progress.sendable(Index(6), NONE);
+        assert_eq!(first, batch(4, 2));
+        progress.sent(first.unwrap(), NONE);
+        assert_eq!(progress.sendable(Index(9), NONE), None);
+        assert!(progress.accepted(Index(4)));
+        assert_eq!((progress.flow(), progress.next()), (Flow::Replicate, Index(7)));
+        assert_eq!(progress.sendable(Index(9), NONE), batch(6, 3));
+    }
+
+    #[test]
+    fn an_accept_below_the_probe_says_nothing_of_it() {
+        let mut progress = Progress::new(Index(5));
+        progress.sent(progress.sendable(Index(4), NONE).unwrap(), NONE);
+        assert!(progress.accepted(Index(2)));
+        assert_eq!((progress.flow(), progress.next()), (Flow::Probe, Index(5)));
+    }
+
+    #[test]
+    fn replication_stays_within_its_window() {
+        let mut progress = replicating(10);
+        let mut sent = 0;
+        while let Some(batch) = progress.sendable(Index(5_000), NONE) {
+            assert!(batch.count <= MAX_APPEND_ENTRIES as u64);
+            progress.sent(batch, NONE);
+            sent += batch.count;
+        }
+        assert_eq!(sent, MAX_INFLIGHT_ENTRIES);
+        progress.accepted(Index(17));
+        assert_eq!(progress.sendable(Index(5_000), NONE).map(|batch| batch.count), Some(7));
+    }
+
+    #[test]
+    fn a_commit_travels_alone_only_behind_all_entries() {
+        let mut progress = replicating(10);
+        assert_eq!(progress.sendable(Index(10), Index(9)), batch(10, 0));
+        progress.sent(progress.sendable(Index(10), Index(9)).unwrap(), Index(9));
+        assert_eq!(progress.sendable(Index(10), Index(9)), None);
+        assert_eq!(progress.sendable(Index(11), Index(10)), batch(10, 1));
+    }
+
+    #[test]
+    fn late_rejections_are_known_by_what_they_reject() {
+        let mut progress = Progress::new(Index(20));
+        assert!(!progress.is_rejection(Index(19)), "nothing was sent");
+        progress.sent(progress.sendable(Index(25), NONE).unwrap(), NONE);
+        assert!(progress.is_rejection(Index(19)) && !progress.is_rejection(Index(18)));
+        progress.probe_after(LogPosition { index: Index(7), term: Term(1) });
+        progress.sent(progress.sendable(Index(25), NONE).unwrap(), NONE);
+        assert!(!progress.is_rejection(Index(19)));
+        progress.accepted(Index(7));
+        assert!(!progress.is_rejection(Index(7)) && progress.is_rejection(Index(8)));
+        assert!(!progress.is_rejection(progress.next()), "nothing after it was sent");
+    }
+
+    #[test]
+    fn a_heartbeat_finds_lost_appends_and_lost_answers() {
+        let mut progress = replicating(10);
+        progress.sent(progress.sendable(Index(14), NONE).unwrap(), NONE);
+        progress.heartbeat_sent(3);
+        progress.heartbeat_answered(2, Index(10));
+        assert_eq!(progress.flow(), Flow::Replicate, "an answer to an older round");
+        progress.heartbeat_answered(3, Index(14));
+        assert_eq!(progress.sendable(Index(14), NONE), batch(14, 0), "asks for the answer that is missing");
+        progress.heartbeat_answered(3, Index(12));
+        assert_eq!((progress.flow(), progress.next()), (Flow::Probe, Index(11)));
+    }
+
+    #[test]
+    fn a_peer_out_of_reach_is_probed_when_it_is_back() {
+        let mut progress = replicating(10);
+        progress.sent(progress.sendable(Index(14), NONE).unwrap(), NONE);
+        progress.suspend();
+        assert_eq!(progress.sendable(Index(14), NONE), None);
+        progress.restart();
+        assert_eq!(progress.sendable(Index(14), NONE), batch(10, 4));
+    }
+}

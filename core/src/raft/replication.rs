@@ -1,0 +1,145 @@
+//! A leader: sends entries, counts who has them, commits (Raft paper, sections 5.3 and 5.4).
+
+use super::error::Rejected;
+use super::faults::Fault;
+use super::message::{Body, LogPosition, Message};
+use super::output::LogView;
+use super::peer::{Owed, OwedSet};
+use super::progress::Progress;
+use super::timer::Timer;
+use super::{Raft, Role};
+use crate::config::{HEARTBEAT, PATIENCE};
+use crate::id::Index;
+use crate::time::Instant;
+
+/// What a leader needs to know of its own leadership.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Leading {
+    /// Its first entry, the empty one: from here on entries are of its term.
+    pub(super) first: Index,
+    /// Counts the rounds of heartbeats.
+    pub(super) round: u64,
+}
+
+impl Raft {
+    pub(super) fn become_leader(&mut self, now: Instant) {
+        assert_eq!(self.stable.durable(), self.last().index, "a vote is durable after the entries before it");
+        self.role = Role::Leader;
+        self.leader = Some(self.node);
+        self.election.attempts = 0;
+        self.timers.stop(Timer::Election);
+        self.timers.stop(Timer::Lease);
+        // Committing an entry of its own term commits what earlier leaders left (Raft paper, section 5.4.2).
+        let empty = self.stable.append(self.term());
+        self.empty_entry = Some(empty);
+        self.leading = Leading { first: empty.index, round: 0 };
+        for slot in self.others.iter() {
+            let peer = &mut self.peers[slot];
+            peer.owed.retain(OwedSet::TIMELESS);
+            peer.progress = Progress::new(empty.index);
+            peer.heard = now;
+        }
+        if self.others.lowest().is_some() {
+            self.handle_heartbeat_timeout(now);
+            self.timers.set(Timer::Quorum, now + PATIENCE);
+        }
+    }
+
+    pub(super) fn handle_heartbeat_timeout(&mut self, now: Instant) {
+        self.leading.round += 1;
+        for slot in self.others.iter() {
+            self.owe(slot, Owed::Heartbeat);
+        }
+        self.timers.set(Timer::Heartbeat, now + HEARTBEAT);
+    }
+
+    /// Steps down if no majority was heard for as long as a follower waits (Raft thesis, section 6.2).
+    pub(super) fn handle_quorum_timeout(&mut self, now: Instant) {
+        let heard = |slot: usize| if slot == self.own { now } else { self.peers[slot].heard };
+        let heard = self.quorum.reached(heard).unwrap_or(now);
+        if heard + PATIENCE > now {
+            self.timers.set(Timer::Quorum, heard + PATIENCE);
+        } else {
+            self.become_follower(now, self.term());
+            self.timers.set(Timer::Election, now + self.patience);
+        }
+    }
+
+    /// A peer's answer in this leader's term.
+    pub(super) fn step_leader(
+        &mut self,
+        now: Instant,
+        slot: usize,
+        message: &Message,
+        view: &impl LogView,
+    ) -> Result<(), Rejected> {
+        match message.body {
+            Body::AppendAccepted { matched } => self.handle_accepted(slot, matched)?,
+            Body::AppendRejected { rejected, hint } => self.handle_refused(slot, rejected, hint, view),
+            Body::HeartbeatReply { round, verified, .. } => {
+                self.peers[slot].progress.heartbeat_answered(round, verified);
+            }
+            Body::Append { .. } | Body::Heartbeat { .. } => {
+                return Err(Rejected::SecondLeader { term: self.term() });
+            }
+            // Answers to what this node asked before it led.
+            _ => {}
+        }
+        self.peers[slot].heard = now;
+        self.attention.insert(slot);
+        Ok(())
+    }
+
+    fn handle_accepted(&mut self, slot: usize, matched: Index) -> Result<(), Rejected> {
+        if matched > self.last().index {
+            return Err(Rejected::BeyondLog { matched });
+        }
+        if self.peers[slot].progress.accepted(matched) {
+            self.advance_commit();
+        }
+        Ok(())
+    }
+
+    fn handle_refused(&mut self, slot: usize, rejected: Index, hint: LogPosition, view: &impl LogView) {
+        let progress = &mut self.peers[slot].progress;
+        if progress.is_rejection(rejected) {
+            let (before, matched) = (hint.index.min(rejected.prev()), progress.matched());
+            progress.probe_after(self.stable.last_at_most(before, hint.term, matched, view));
+        }
+    }
+
+    /// Commits what a majority has on stable storage, if it is of this leader's term (Raft paper, section 5.4.2).
+    pub(super) fn advance_commit(&mut self) {
+        if self.role != Role::Leader {
+            return;
+        }
+        let early = self.faults.has(Fault::LeaderCountsItselfBeforeSync);
+        let own = if early { self.last().index } else { self.stable.durable() };
+        let matched = |slot: usize| if slot == self.own { own } else { self.peers[slot].progress.matched() };
+        let reached = self.quorum.reached(matched).unwrap_or_default();
+        if reached > self.commit && reached >= self.leading.first {
+            assert!(reached <= self.last().index, "committed beyond the end of the log");
+            self.commit = reached;
+            self.attention = self.others;
+        }
+    }
+
+    /// The next append for a peer, if one is to be sent.
+    pub(super) fn append_request(&mut self, slot: usize, view: &impl LogView) -> Option<Body> {
+        let (last, commit) = (self.last().index, self.commit);
+        let progress = &mut self.peers[slot].progress;
+        let batch = progress.sendable(last, commit)?;
+        // Without that term the peer is behind the horizon: appends cannot serve it.
+        let term = self.stable.term(batch.prev, view)?;
+        progress.sent(batch, commit);
+        let prev = LogPosition { index: batch.prev, term };
+        Some(Body::Append { prev, count: batch.count as u16, commit })
+    }
+
+    pub(super) fn heartbeat(&mut self, slot: usize) -> Body {
+        let round = self.leading.round;
+        let progress = &mut self.peers[slot].progress;
+        progress.heartbeat_sent(round);
+        Body::Heartbeat { commit: self.commit.min(progress.matched()), round }
+    }
+}

@@ -1,0 +1,321 @@
+//! What must be on stable storage, and how much of it is.
+//!
+//! Writes are pipelined: several may be open at once, and the log may be truncated and rewritten while older writes are
+//! still on their way. So each open write remembers up to where the log **as it is now** is durable once the write is;
+//! a truncation lowers that mark in all of them. A late report can then never cover an entry that replaced the one which
+//! was written.
+
+use super::message::LogPosition;
+use super::output::{HardState, LogView, Persist, Restored, Token};
+use super::terms::TermRuns;
+use crate::config::MAX_OPEN_WRITES;
+use crate::id::{Index, Term};
+use heapless::Deque;
+
+/// The log's ends and the hard state: `durable <= written <= last`.
+#[derive(Clone, Debug)]
+pub(super) struct Stable {
+    hard_state: HardState,
+    hard_state_durable: HardState,
+    hard_state_changed: bool,
+    terms: TermRuns,
+    last: LogPosition,
+    /// Entries up to here are part of a write that was handed out.
+    written: Index,
+    /// Entries up to here are on stable storage.
+    durable: Index,
+    /// The next write removes the entries from here on.
+    truncate_from: Option<Index>,
+    open: Deque<OpenWrite, MAX_OPEN_WRITES>,
+    issued: Token,
+}
+
+/// A write that was handed out and not yet reported.
+#[derive(Clone, Copy, Debug)]
+struct OpenWrite {
+    token: Token,
+    hard_state: Option<HardState>,
+    /// Entries up to here are durable when the write is, and are still those that were written.
+    durable: Index,
+}
+
+impl Stable {
+    pub(super) fn new(restored: &Restored) -> Self {
+        let mut terms = TermRuns::default();
+        if restored.applied.index > Index::ZERO {
+            terms.push(restored.applied.index, restored.applied.term);
+        }
+        if restored.last.index > restored.applied.index {
+            terms.push(restored.last.index, restored.last.term);
+        }
+        Self {
+            hard_state: restored.hard_state,
+            hard_state_durable: restored.hard_state,
+            hard_state_changed: false,
+            terms,
+            last: restored.last,
+            written: restored.last.index,
+            durable: restored.last.index,
+            truncate_from: None,
+            open: Deque::new(),
+            issued: Token::default(),
+        }
+    }
+
+    pub(super) fn hard_state(&self) -> HardState {
+        self.hard_state
+    }
+
+    pub(super) fn last(&self) -> LogPosition {
+        self.last
+    }
+
+    pub(super) fn written(&self) -> Index {
+        self.written
+    }
+
+    pub(super) fn durable(&self) -> Index {
+        self.durable
+    }
+
+    /// Whether the term is on stable storage: what is promised in it will not be forgotten.
+    pub(super) fn term_is_durable(&self) -> bool {
+        self.hard_state_durable.term == self.hard_state.term
+    }
+
+    /// Whether term and vote are on stable storage.
+    pub(super) fn vote_is_durable(&self) -> bool {
+        self.hard_state_durable == self.hard_state
+    }
+
+    pub(super) fn set_hard_state(&mut self, hard_state: HardState) {
+        let before = self.hard_state;
+        assert!(
+            hard_state.term > before.term || hard_state.term == before.term && before.vote.is_none(),
+            "a term does not decrease and a vote does not change: {before:?} to {hard_state:?}"
+        );
+        self.hard_state = hard_state;
+        self.hard_state_changed = true;
+    }
+
+    /// The term of the entry at `index`; of index zero it is zero. `None` if the log does not reach so far, or does not
+    /// hold it any more.
+    pub(super) fn term(&self, index: Index, view: &impl LogView) -> Option<Term> {
+        if index == Index::ZERO {
+            return Some(Term::ZERO);
+        }
+        if index > self.last.index {
+            return None;
+        }
+        // What is not remembered here is durable, so the store has it as it is now: see `can_append`.
+        self.terms.term(index).or_else(|| view.term(index))
+    }
+
+    /// The last entry at or before `index` with a term of at most `term`, but none before `floor`, at which the other
+    /// log is known to agree: if the store does not say `floor`'s term, it is given as `term`.
+    pub(super) fn last_at_most(&self, index: Index, term: Term, floor: Index, view: &impl LogView) -> LogPosition {
+        let index = index.min(self.last.index).max(floor);
+        let remembered = self.terms.last_at_most(index, term);
+        if let Some((index, term)) = remembered.filter(|&(index, _)| index >= floor) {
+            return LogPosition { index, term };
+        }
+        // Terms grow along the log: search the older part for the last one that is low enough.
+        let mut low = floor;
+        let mut high = self.terms.first().map_or(index, |first| index.min(first.prev())).max(floor);
+        while low < high {
+            let middle = Index(low.0 + (high.0 - low.0).div_ceil(2));
+            match view.term(middle) {
+                Some(found) if found <= term => low = middle,
+                _ => high = middle.prev(),
+            }
+        }
+        LogPosition { index: low, term: self.term(low, view).map_or(term, |found| found.min(term)) }
+    }
+
+    /// Whether an entry of `term` can be appended now. It cannot while the term of an entry that is not durable would be
+    /// forgotten for it, since neither memory nor the store could tell it then.
+    pub(super) fn can_append(&self, term: Term) -> bool {
+        self.terms.forgets(term).is_none_or(|forgotten| forgotten <= self.durable)
+    }
+
+    /// Adds an entry of `term`; its index is the next.
+    pub(super) fn append(&mut self, term: Term) -> LogPosition {
+        assert!(term >= self.last.term && term <= self.hard_state.term, "an entry of {term} after {:?}", self.last);
+        let index = self.last.index.next();
+        self.terms.push(index, term);
+        self.last = LogPosition { index, term };
+        self.last
+    }
+
+    /// Removes the entries after `last`, which stays.
+    pub(super) fn truncate(&mut self, last: LogPosition) {
+        assert!(last.index < self.last.index, "truncation to {last:?} of a log that ends at {:?}", self.last);
+        let from = last.index.next();
+        if self.written >= from {
+            self.truncate_from = Some(self.truncate_from.map_or(from, |earlier| earlier.min(from)));
+            self.written = last.index;
+        }
+        self.durable = self.durable.min(last.index);
+        for write in self.open.iter_mut() {
+            write.durable = write.durable.min(last.index);
+        }
+        self.terms.truncate(from);
+        if self.terms.is_empty() && last.index > Index::ZERO {
+            self.terms.push(last.index, last.term);
+        }
+        self.last = last;
+    }
+
+    /// The next write: all that has changed since the one before. `None` if nothing has, or if [`MAX_OPEN_WRITES`] are
+    /// open.
+    pub(super) fn poll(&mut self) -> Option<Persist> {
+        let has_entries = self.written < self.last.index;
+        if !has_entries && !self.hard_state_changed && self.truncate_from.is_none() || self.open.is_full() {
+            return None;
+        }
+        self.issued = Token(self.issued.0 + 1);
+        let hard_state = core::mem::take(&mut self.hard_state_changed).then_some(self.hard_state);
+        let append = has_entries.then(|| (self.written.next(), self.last.index));
+        self.written = self.last.index;
+        let write = OpenWrite { token: self.issued, hard_state, durable: self.written };
+        assert!(self.open.push_back(write).is_ok(), "there is room");
+        Some(Persist { token: self.issued, hard_state, truncate_from: self.truncate_from.take(), append })
+    }
+
+    /// Takes the report that `token` and all writes before it are on stable storage. A repeated report changes nothing.
+    pub(super) fn persisted(&mut self, token: Token) {
+        assert!(token <= self.issued, "{token:?} was never handed out");
+        while let Some(write) = self.open.pop_front_if(|write| write.token <= token) {
+            self.hard_state_durable = write.hard_state.unwrap_or(self.hard_state_durable);
+            self.durable = self.durable.max(write.durable);
+        }
+        assert!(self.durable <= self.written, "durable before it was written");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::id::NodeId;
+
+    /// The term of an entry is a tenth of its index, as far as the store goes.
+    struct Tenth(u64);
+
+    impl LogView for Tenth {
+        fn term(&self, index: Index) -> Option<Term> {
+            (index.0 >= 10 && index.0 <= self.0).then_some(Term(index.0 / 10))
+        }
+    }
+
+    fn at(index: u64, term: u64) -> LogPosition {
+        LogPosition { index: Index(index), term: Term(term) }
+    }
+
+    fn stable(last: LogPosition) -> Stable {
+        let hard_state = HardState { term: Term(100), vote: None };
+        Stable::new(&Restored { hard_state, last, applied: LogPosition::default() })
+    }
+
+    #[test]
+    fn a_write_holds_all_that_changed_and_is_handed_out_once() {
+        let mut stable = stable(at(5, 3));
+        assert_eq!(stable.poll(), None);
+        stable.set_hard_state(HardState { term: Term(101), vote: Some(NodeId(2)) });
+        stable.append(Term(4));
+        stable.append(Term(4));
+        let write = stable.poll().unwrap();
+        assert_eq!(write.hard_state, Some(HardState { term: Term(101), vote: Some(NodeId(2)) }));
+        assert_eq!((write.truncate_from, write.append), (None, Some((Index(6), Index(7)))));
+        assert_eq!(stable.poll(), None);
+        assert!(!stable.term_is_durable() && stable.durable() == Index(5));
+        stable.persisted(write.token);
+        assert!(stable.vote_is_durable() && stable.durable() == Index(7));
+    }
+
+    #[test]
+    fn a_late_report_does_not_cover_entries_that_were_rewritten_since() {
+        let mut stable = stable(at(5, 3));
+        (0..4).for_each(|_| _ = stable.append(Term(4)));
+        let old = stable.poll().unwrap();
+        stable.truncate(at(6, 4));
+        (0..3).for_each(|_| _ = stable.append(Term(9)));
+        let new = stable.poll().unwrap();
+        assert_eq!((new.truncate_from, new.append), (Some(Index(7)), Some((Index(7), Index(9)))));
+        stable.persisted(old.token);
+        assert_eq!(stable.durable(), Index(6));
+        stable.persisted(new.token);
+        assert_eq!(stable.durable(), Index(9));
+        stable.persisted(old.token);
+        assert_eq!(stable.durable(), Index(9));
+    }
+
+    #[test]
+    fn entries_that_were_never_handed_out_need_no_truncation() {
+        let mut stable = stable(at(5, 3));
+        stable.append(Term(4));
+        stable.append(Term(4));
+        stable.truncate(at(5, 3));
+        assert_eq!(stable.poll(), None);
+        stable.append(Term(5));
+        assert_eq!(stable.poll().unwrap().truncate_from, None);
+        stable.truncate(at(4, 3));
+        stable.truncate(at(2, 3));
+        let write = stable.poll().unwrap();
+        assert_eq!((write.truncate_from, write.append), (Some(Index(3)), None));
+    }
+
+    #[test]
+    fn open_writes_are_bounded_and_what_waits_is_written_together() {
+        let mut stable = stable(at(0, 0));
+        let mut writes = 0;
+        for _ in 0..MAX_OPEN_WRITES + 3 {
+            stable.append(Term(1));
+            writes += usize::from(stable.poll().is_some());
+        }
+        assert_eq!(writes, MAX_OPEN_WRITES);
+        stable.persisted(Token(2));
+        assert_eq!(stable.durable(), Index(2));
+        let first = MAX_OPEN_WRITES as u64 + 1;
+        assert_eq!(stable.poll().unwrap().append, Some((Index(first), Index(first + 2))));
+    }
+
+    #[test]
+    fn old_terms_are_asked_of_the_store() {
+        let stable = stable(at(99, 9));
+        let view = Tenth(99);
+        assert_eq!(stable.term(Index::ZERO, &view), Some(Term::ZERO));
+        assert_eq!(stable.term(Index(55), &view), Some(Term(5)));
+        assert_eq!(stable.term(Index(5), &view), None);
+        assert_eq!(stable.term(Index(100), &Tenth(200)), None);
+    }
+
+    #[test]
+    fn the_last_entry_of_a_term_is_searched_in_memory_and_store_but_not_below_the_floor() {
+        let mut stable = stable(at(99, 9));
+        stable.append(Term(20));
+        stable.append(Term(30));
+        let search = |index, term, floor| stable.last_at_most(Index(index), Term(term), Index(floor), &Tenth(99));
+        assert_eq!(search(200, 40, 0), at(101, 30));
+        assert_eq!(search(101, 25, 0), at(100, 20));
+        assert_eq!(search(101, 9, 0), at(99, 9));
+        assert_eq!(search(98, 40, 0), at(98, 9));
+        assert_eq!(search(101, 4, 0), at(49, 4));
+        assert_eq!(search(45, 7, 0), at(45, 4));
+        assert_eq!(search(101, 4, 70), at(70, 4), "the floor is known to agree");
+        assert_eq!(search(60, 0, 5), at(5, 0), "the store does not say");
+    }
+
+    #[test]
+    #[should_panic(expected = "never handed out")]
+    fn a_token_that_was_never_handed_out_is_a_bug_of_the_host() {
+        stable(at(0, 0)).persisted(Token(1));
+    }
+
+    #[test]
+    #[should_panic(expected = "a vote does not change")]
+    fn a_vote_does_not_change() {
+        let mut stable = stable(at(0, 0));
+        stable.set_hard_state(HardState { term: Term(101), vote: Some(NodeId(1)) });
+        stable.set_hard_state(HardState { term: Term(101), vote: Some(NodeId(2)) });
+    }
+}
