@@ -152,7 +152,7 @@ impl<T, const N: usize> Ring<T, N> {
         self.head.gone.store(false, Relaxed);
         let (tail, head) = (self.tail.glance(), self.head.glance());
         let ring = &*self;
-        (Producer::new(ring, tail, head), Consumer::new(ring, tail, head))
+        (Producer::new(ring, head), Consumer::new(ring, tail, head))
     }
 
     #[inline(always)]
@@ -234,12 +234,14 @@ impl End {
     }
 
     /// Says that this end is gone. Pairs with [`Self::is_gone`]: all that this end did happens before.
+    #[inline]
     #[cfg_attr(eventstream_loom, track_caller)]
     fn leave(&self) {
         self.gone.store(true, Release);
     }
 
     /// Whether the other end is gone. Pairs with [`Self::leave`] there.
+    #[inline]
     #[cfg_attr(eventstream_loom, track_caller)]
     fn is_gone(&self) -> bool {
         self.gone.load(Acquire)

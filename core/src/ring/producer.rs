@@ -7,8 +7,6 @@ use core::mem::MaybeUninit;
 /// The end of a [`Ring`] that pushes. There is one for each ring; it may be sent to another thread, not shared.
 pub struct Producer<'r, T, const N: usize> {
     ring: &'r Ring<T, N>,
-    /// Next position to write. At or ahead of the published one; ahead only while a call runs.
-    tail: usize,
     /// The consumer's position when last looked at: at or behind the real one, so there is at least this much room.
     head: usize,
 }
@@ -22,8 +20,8 @@ unsafe impl<T: Send, const N: usize> Send for Producer<'_, T, N> {}
 pub struct Full<T>(pub T);
 
 impl<'r, T, const N: usize> Producer<'r, T, N> {
-    pub(super) fn new(ring: &'r Ring<T, N>, tail: usize, head: usize) -> Self {
-        Self { ring, tail, head }
+    pub(super) fn new(ring: &'r Ring<T, N>, head: usize) -> Self {
+        Self { ring, head }
     }
 
     /// How many items the ring can hold.
@@ -35,7 +33,7 @@ impl<'r, T, const N: usize> Producer<'r, T, N> {
     /// Items that were pushed and not yet popped. The consumer may be popping: it is at most this.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.tail.wrapping_sub(self.ring.head.glance())
+        self.tail().wrapping_sub(self.ring.head.glance())
     }
 
     /// Whether the consumer has popped everything.
@@ -63,11 +61,12 @@ impl<'r, T, const N: usize> Producer<'r, T, N> {
     /// [`Full`] with the item, when the ring holds `N`.
     #[inline]
     pub fn push(&mut self, item: T) -> Result<(), Full<T>> {
-        if self.room(1) == 0 {
+        let tail = self.tail();
+        if self.room(tail, 1) == 0 {
             return Err(Full(item));
         }
-        self.write(item);
-        self.ring.tail.publish(self.tail);
+        self.write(tail, item);
+        self.ring.tail.publish(tail.wrapping_add(1));
         Ok(())
     }
 
@@ -78,8 +77,9 @@ impl<'r, T, const N: usize> Producer<'r, T, N> {
     where
         T: Copy,
     {
-        let count = self.room(items.len()).min(items.len());
-        let (first, second) = self.ring.slots(self.tail, count);
+        let tail = self.tail();
+        let count = self.room(tail, items.len()).min(items.len());
+        let (first, second) = self.ring.slots(tail, count);
         let (to_first, to_second) = items[..count].split_at(first.len());
         for (slots, items) in [(first, to_first), (second, to_second)] {
             for (slot, item) in slots.iter().zip(items) {
@@ -87,9 +87,8 @@ impl<'r, T, const N: usize> Producer<'r, T, N> {
                 slot.with_mut(|slot| unsafe { slot.write(MaybeUninit::new(*item)) });
             }
         }
-        self.tail = self.tail.wrapping_add(count);
         if count > 0 {
-            self.ring.tail.publish(self.tail);
+            self.ring.tail.publish(tail.wrapping_add(count));
         }
         count
     }
@@ -101,43 +100,54 @@ impl<'r, T, const N: usize> Producer<'r, T, N> {
     /// panic, what it gave before stays pushed.
     #[inline]
     pub fn push_each(&mut self, items: impl IntoIterator<Item = T>) -> usize {
-        let start = self.tail;
         let mut items = items.into_iter();
-        let batch = PushBatch(self);
-        while batch.0.room(1) > 0 {
+        let start = self.tail();
+        let mut batch = PushBatch { ring: self.ring, tail: start };
+        while self.room(batch.tail, 1) > 0 {
             let Some(item) = items.next() else { break };
-            batch.0.write(item);
+            self.write(batch.tail, item);
+            batch.tail = batch.tail.wrapping_add(1);
         }
-        batch.0.tail.wrapping_sub(start)
+        batch.tail.wrapping_sub(start)
     }
 
-    /// Room for items, as far as known; the consumer's position is looked at only when less than `wanted` is known.
+    /// Where to write next. Only this end writes it, so the shared position is read as if it were the producer's own: a
+    /// copy beside `head` would be one more store for each push, and stores are what a busy producer waits for.
     #[inline(always)]
-    fn room(&mut self, wanted: usize) -> usize {
-        let known = N - self.tail.wrapping_sub(self.head);
+    fn tail(&self) -> usize {
+        self.ring.tail.glance()
+    }
+
+    /// Room for items from `tail` on, as far as known; the consumer's position is looked at only when less than `wanted`
+    /// is known.
+    #[inline(always)]
+    fn room(&mut self, tail: usize, wanted: usize) -> usize {
+        let known = N - tail.wrapping_sub(self.head);
         if known >= wanted {
             return known;
         }
         self.head = self.ring.head.position();
-        N - self.tail.wrapping_sub(self.head)
+        N - tail.wrapping_sub(self.head)
     }
 
-    /// Writes at the tail, without publishing. There must be room.
+    /// Writes an item for which there is room, at the published tail or, in a batch, beyond it.
     #[inline(always)]
-    fn write(&mut self, item: T) {
-        debug_assert!(self.tail.wrapping_sub(self.head) < N);
-        // SAFETY: there is room, so the tail's slot is outside head..tail: the producer's, and it holds no item.
-        self.ring.slot(self.tail).with_mut(|slot| unsafe { slot.write(MaybeUninit::new(item)) });
-        self.tail = self.tail.wrapping_add(1);
+    fn write(&mut self, tail: usize, item: T) {
+        debug_assert!(tail.wrapping_sub(self.head) < N);
+        // SAFETY: there is room at `tail`, so its slot is outside head..tail: the producer's, and it holds no item.
+        self.ring.slot(tail).with_mut(|slot| unsafe { slot.write(MaybeUninit::new(item)) });
     }
 }
 
 /// Publishes what a batch wrote, also when the caller's iterator panics.
-struct PushBatch<'p, 'r, T, const N: usize>(&'p mut Producer<'r, T, N>);
+struct PushBatch<'r, T, const N: usize> {
+    ring: &'r Ring<T, N>,
+    tail: usize,
+}
 
-impl<T, const N: usize> Drop for PushBatch<'_, '_, T, N> {
+impl<T, const N: usize> Drop for PushBatch<'_, T, N> {
     fn drop(&mut self) {
-        self.0.ring.tail.publish(self.0.tail);
+        self.ring.tail.publish(self.tail);
     }
 }
 
