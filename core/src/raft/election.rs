@@ -10,12 +10,12 @@ use super::timer::Timer;
 use super::{Following, Raft, Role};
 use crate::config::{KEPT_REQUEST, RESET_RANK_STEP, RETRY_MAX, RETRY_MIN};
 use crate::id::Term;
-use crate::time::{Duration, Instant};
+use crate::time::Instant;
 
-/// Attempts after which the time between them is not doubled any more.
-const MAX_BACKOFF: u32 = 3;
-/// Attempts in quick succession before it is doubled.
-const QUICK_ATTEMPTS: u32 = 2;
+/// Campaigns in quick succession; with each further one the time that votes are waited for doubles, ...
+const QUICK_CAMPAIGNS: u32 = 2;
+/// ... at most so often: to about a second, for disks that need one.
+const MAX_DOUBLINGS: u32 = 5;
 
 /// What a member knows of elections, its own and others'.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,7 +23,7 @@ pub(super) struct Election {
     /// Until then a leader is taken to live, and no other gets a vote.
     pub(super) lease_until: Instant,
     /// Campaigns since a leader was last known.
-    pub(super) attempts: u32,
+    pub(super) campaigns: u32,
     pre_votes: Tally,
     /// Votes for this member in its term. Kept while it asks for pre-votes for the next term: a vote that comes late
     /// from a slow disk may still decide.
@@ -98,7 +98,7 @@ impl Raft {
             self.timers.stop(Timer::Heartbeat);
             self.timers.stop(Timer::Quorum);
             // Its log is as good as any: it does not wait for another detection.
-            self.timers.set(Timer::Election, now + self.random.between(RETRY_MIN, RETRY_MAX));
+            self.retry_after(now, 0);
         }
         self.role = Role::Follower;
         self.leader = None;
@@ -188,7 +188,7 @@ impl Raft {
         self.role = Role::PreCandidate;
         self.election.pre_votes = Tally::default();
         self.election.pre_votes.count(self.own, true);
-        self.wait_for_votes(now);
+        self.retry_after(now, 0);
         for slot in self.others.iter() {
             self.peers[slot].owed.remove(Owed::Vote);
             self.owe(slot, Owed::PreVote);
@@ -196,11 +196,9 @@ impl Raft {
         self.count_pre_votes(now);
     }
 
-    /// Sets when to try again: soon at first, later if that does not help, so that a slow network or disk gets its time.
-    fn wait_for_votes(&mut self, now: Instant) {
-        let doublings = self.election.attempts.saturating_sub(QUICK_ATTEMPTS).min(MAX_BACKOFF);
-        let wait: Duration = self.random.between(RETRY_MIN, RETRY_MAX) * (1 << doublings);
-        self.election.attempts = self.election.attempts.saturating_add(1);
+    /// Sets when to try again.
+    fn retry_after(&mut self, now: Instant, doublings: u32) {
+        let wait = self.random.between(RETRY_MIN, RETRY_MAX) * (1 << doublings);
         self.timers.set(Timer::Election, now + wait);
     }
 
@@ -239,7 +237,9 @@ impl Raft {
             && self.stable.vote_is_durable()
             && !self.election.votes.granted.contains(self.own)
         {
-            self.wait_for_votes(now);
+            let doublings = self.election.campaigns.saturating_sub(QUICK_CAMPAIGNS - 1).min(MAX_DOUBLINGS);
+            self.retry_after(now, doublings);
+            self.election.campaigns = self.election.campaigns.saturating_add(1);
             self.count_vote(now, self.own, true);
         }
     }
@@ -265,8 +265,10 @@ impl Raft {
         }
         self.election.votes.count(slot, granted);
         let Tally { granted, refused } = self.election.votes;
-        if granted.contains(self.own) && self.quorum.result(granted, refused) == VoteResult::Won {
-            self.become_leader(now);
+        match self.quorum.result(granted, refused) {
+            VoteResult::Won if granted.contains(self.own) => self.become_leader(now),
+            VoteResult::Lost if self.role == Role::Candidate => self.retry_after(now, 0),
+            _ => {}
         }
     }
 

@@ -4,9 +4,10 @@ use super::error::Rejected;
 use super::message::{Body, EntryMeta, LogPosition, Message};
 use super::output::LogView;
 use super::peer::Owed;
+use super::timer::Timer;
 use super::{Raft, Role};
 use crate::config::PATIENCE;
-use crate::id::Index;
+use crate::id::{Index, NodeId};
 use crate::time::Instant;
 
 /// What a follower knows of its leader's log, and what it owes it.
@@ -57,7 +58,7 @@ impl Raft {
     }
 
     /// The node leads this term, and lives: renews its lease.
-    fn follow(&mut self, now: Instant, leader: crate::id::NodeId) -> Result<(), Rejected> {
+    fn follow(&mut self, now: Instant, leader: NodeId) -> Result<(), Rejected> {
         if self.role == Role::Leader || self.leader.is_some_and(|known| known != leader) {
             return Err(Rejected::SecondLeader { term: self.term() });
         }
@@ -65,9 +66,9 @@ impl Raft {
             self.become_follower(now, self.term());
         }
         self.leader = Some(leader);
-        self.election.attempts = 0;
+        self.election.campaigns = 0;
         self.election.lease_until = now + PATIENCE;
-        self.timers.set(super::timer::Timer::Election, now + self.patience);
+        self.timers.set(Timer::Election, now + self.patience);
         Ok(())
     }
 

@@ -26,7 +26,7 @@ impl Raft {
         assert_eq!(self.stable.durable(), self.last().index, "a vote is durable after the entries before it");
         self.role = Role::Leader;
         self.leader = Some(self.node);
-        self.election.attempts = 0;
+        self.election.campaigns = 0;
         self.timers.stop(Timer::Election);
         self.timers.stop(Timer::Lease);
         // Committing an entry of its own term commits what earlier leaders left (Raft paper, section 5.4.2).

@@ -42,10 +42,8 @@ struct OpenWrite {
 impl Stable {
     pub(super) fn new(restored: &Restored) -> Self {
         let mut terms = TermRuns::default();
-        if restored.applied.index > Index::ZERO {
-            terms.push(restored.applied.index, restored.applied.term);
-        }
-        if restored.last.index > restored.applied.index {
+        if restored.last.index > Index::ZERO {
+            // Of what lies between only the store knows the terms.
             terms.push(restored.last.index, restored.last.term);
         }
         Self {
