@@ -68,6 +68,8 @@ pub const RESET_RANK_STEP: Duration = Duration::from_millis(10);
 pub const KEPT_REQUEST: Duration = Duration::from_millis(100);
 /// Wall clocks count as agreeing when they lie within this of each other.
 pub const WALL_CLOCK_AGREEMENT: Duration = Duration::from_secs(5);
+/// What a wall clock said counts for this long. Leaders hear it with every answer to a heartbeat.
+pub const WALL_CLOCK_MEMORY: Duration = Duration::from_secs(10);
 
 const _: () = assert!(MAX_BATCH_EVENTS <= 64, "an outcome is a 64-bit mask");
 const _: () = assert!(
