@@ -102,6 +102,9 @@ impl<M: Memory> Replica<M> {
 impl<M: Memory> Replica<M> {
     /// A member said something. `entries` describes the frames that followed an append, one each.
     ///
+    /// Returns the first and last index of the entries that were taken from the message, if any were: the host keeps
+    /// the frames of exactly these, in the place of any that it had at or after the first.
+    ///
     /// # Errors
     ///
     /// The sender is not who it should be, or said what makes no sense; nothing has changed.
@@ -111,9 +114,9 @@ impl<M: Memory> Replica<M> {
         message: &Message,
         entries: &[EntryMeta],
         log: &impl LogView,
-    ) -> Result<(), Rejected> {
+    ) -> Result<Option<(Index, Index)>, Rejected> {
         self.now = now;
-        self.raft.handle_message(now, message, entries, log)?;
+        let taken = self.raft.handle_message(now, message, entries, log)?;
         if let Body::VoteReply { wall_us, .. } | Body::HeartbeatReply { wall_us, .. } = message.body {
             self.clock.read(now, message.from, wall_us);
         }
@@ -122,7 +125,7 @@ impl<M: Memory> Replica<M> {
             self.clock.follow(entry.log_time);
         }
         self.settle();
-        Ok(())
+        Ok(taken)
     }
 
     /// The [deadline](Self::next_deadline) has come. To be called too early does no harm.
