@@ -1,0 +1,346 @@
+//! The connections of one kind, clients' or peers', on the thread that serves their sockets.
+//!
+//! A connection is one task: it reads frames for the engine and writes what did not go out at once. The engine's
+//! commands are taken by one more task, [`Hub::obey`], which writes to the socket itself where the socket takes it; so
+//! an answer is not delayed by a switch of tasks.
+
+use super::event::{Command, ConnId, Event, Role};
+use super::legal::{self, Offence};
+use super::mailbox::{Bell, COMMANDS, EVENTS, Inbox, Sink};
+use super::memory::StaticPool;
+use super::message;
+use super::receive::Receiver;
+use super::send::{Flushed, SendQueue};
+use core::cell::{Cell, RefCell};
+use core::future::poll_fn;
+use core::pin::Pin;
+use core::task::Poll;
+use core::time::Duration;
+use socket2::SockRef;
+use std::io::{self, ErrorKind};
+use std::net::Shutdown;
+use std::rc::Rc;
+use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+
+/// An empty pool is looked at again after this long. Nobody tells a socket that a block became free: blocks come back from
+/// every thread, and a sender that fills the pool is to be slowed down anyway.
+const POOL_RETRY: Duration = Duration::from_millis(1);
+/// A connection that is being closed has this long to take what is still to be sent.
+const CLOSING: Duration = Duration::from_millis(500);
+/// Commands obeyed before what they touched is written out.
+const COMMANDS_AT_ONCE: usize = 256;
+
+/// All connections of one kind.
+#[derive(Debug)]
+pub(crate) struct Hub {
+    pool: StaticPool,
+    events: Sink<Event, EVENTS>,
+    table: RefCell<Table>,
+    is_leaving: Cell<bool>,
+    /// Told when the node leaves.
+    leaving: Notify,
+}
+
+/// Connections by slot.
+#[derive(Debug, Default)]
+struct Table {
+    slots: Vec<Slot>,
+    free: Vec<u16>,
+}
+
+#[derive(Debug, Default)]
+struct Slot {
+    generation: u32,
+    connection: Option<Rc<Connection>>,
+}
+
+/// One connection, shared by its own task and the one that obeys the engine.
+#[derive(Debug)]
+struct Connection {
+    id: ConnId,
+    role: Role,
+    socket: OwnedWriteHalf,
+    queue: RefCell<SendQueue>,
+    /// The socket took no more: the connection's own task waits until it does, and writes.
+    is_blocked: Cell<bool>,
+    is_closing: Cell<bool>,
+    /// It is among those to be written out after the commands at hand.
+    is_touched: Cell<bool>,
+    /// Marks that were passed and are to be reported.
+    marked: Cell<usize>,
+    /// Wakes the sending half of the connection's task: blocked, closing, or something to report.
+    attention: Notify,
+}
+
+/// Why a connection ended.
+#[derive(Debug)]
+pub(crate) enum End {
+    /// The other side closed it, or the network did.
+    Lost,
+    /// The engine closed it.
+    Closed,
+    /// The other side broke the protocol.
+    Offence(Offence),
+}
+
+impl Hub {
+    /// A hub without connections, which receives into blocks of `pool`.
+    pub(crate) fn new(pool: StaticPool, events: Sink<Event, EVENTS>) -> Rc<Self> {
+        Rc::new(Self { pool, events, table: RefCell::default(), is_leaving: Cell::new(false), leaving: Notify::new() })
+    }
+
+    /// Connections that are open.
+    pub(crate) fn len(&self) -> usize {
+        let table = self.table.borrow();
+        table.slots.len() - table.free.len()
+    }
+
+    /// Returns when the node is being stopped: nothing is accepted and dialled any more.
+    pub(crate) async fn left(&self) {
+        let told = self.leaving.notified();
+        if !self.is_leaving.get() {
+            told.await;
+        }
+    }
+
+    /// Closes every connection when what was sent to it has left.
+    pub(crate) fn close_all(&self) {
+        for connection in self.table.borrow().slots.iter().filter_map(|slot| slot.connection.as_ref()) {
+            connection.is_closing.set(true);
+            connection.attention.notify_one();
+        }
+    }
+
+    /// Tells the engine something that is about no connection.
+    pub(crate) async fn tell(&self, event: Event) {
+        self.events.send(event).await;
+    }
+
+    /// Serves a connection whose handshake was valid, until it ends. One that comes when the node is being stopped
+    /// ends at once: nobody would answer it.
+    pub(crate) async fn serve(&self, stream: TcpStream, role: Role) -> End {
+        if self.is_leaving.get() {
+            return End::Closed;
+        }
+        let (mut reading, socket) = stream.into_split();
+        let connection = self.table.borrow_mut().insert(role, socket);
+        let conn = connection.id;
+        self.events.send(Event::Opened { conn, role }).await;
+        let end = tokio::select! {
+            biased;
+            end = self.send(&connection) => end,
+            end = self.receive(&connection, &mut reading) => end,
+        };
+        self.table.borrow_mut().close(conn);
+        if let End::Offence(offence) = &end {
+            self.part(&connection, &mut reading, *offence).await;
+        }
+        self.events.send(Event::Closed { conn }).await;
+        // Only now may another connection take the slot: the engine hears of the end before that one begins.
+        self.table.borrow_mut().free.push(conn.slot);
+        end
+    }
+
+    /// Hands every frame to the engine.
+    async fn receive(&self, connection: &Connection, socket: &mut OwnedReadHalf) -> End {
+        let mut receiver = Receiver::new(self.pool);
+        loop {
+            if socket.readable().await.is_err() {
+                return End::Lost;
+            }
+            loop {
+                let Some(room) = receiver.room() else {
+                    sleep(POOL_RETRY).await;
+                    continue;
+                };
+                match read_now(socket, room).await {
+                    Ok(Some(0)) | Err(_) => return End::Lost,
+                    Ok(Some(count)) => receiver.received(count),
+                    Ok(None) => break,
+                }
+                if let Err(offence) = self.take_frames(connection, &mut receiver).await {
+                    return End::Offence(offence);
+                }
+            }
+            receiver.rest();
+        }
+    }
+
+    async fn take_frames(&self, connection: &Connection, receiver: &mut Receiver) -> Result<(), Offence> {
+        while let Some((header, bytes)) = receiver.next_frame().map_err(Offence::Frame)? {
+            let runs = legal::check(connection.role, &header, &bytes)?;
+            self.events.send(Event::Frame { conn: connection.id, header, runs, bytes }).await;
+        }
+        Ok(())
+    }
+
+    /// Writes what the socket did not take at once, reports marks, and ends when the engine wants it closed.
+    async fn send(&self, connection: &Connection) -> End {
+        loop {
+            if connection.is_blocked.get() {
+                tokio::select! {
+                    ready = connection.socket.writable() => {
+                        if ready.is_err() || connection.flush().is_err() {
+                            return End::Lost;
+                        }
+                    }
+                    () = connection.attention.notified() => {}
+                }
+            } else {
+                connection.attention.notified().await;
+            }
+            self.report(connection).await;
+            if connection.is_closing.get() {
+                let _what_is_left_is_dropped = timeout(CLOSING, connection.drain()).await;
+                return End::Closed;
+            }
+        }
+    }
+
+    /// Says what was wrong. Then reads until the other side closes too, for a moment: a socket that is closed with
+    /// unread bytes takes back what was just sent.
+    async fn part(&self, connection: &Connection, reading: &mut OwnedReadHalf, offence: Offence) {
+        if !connection.queue.borrow().is_empty() {
+            return;
+        }
+        let farewell = async {
+            connection.socket.writable().await?;
+            connection.socket.try_write(&message::refused_connection(offence.refusal()))?;
+            SockRef::from(connection.socket.as_ref()).shutdown(Shutdown::Write)?;
+            let mut unread = [0; 4_096];
+            while reading.read(&mut unread).await? > 0 {}
+            io::Result::Ok(())
+        };
+        let _the_connection_is_over_in_any_case = timeout(CLOSING, farewell).await;
+    }
+
+    async fn report(&self, connection: &Connection) {
+        let bytes = connection.marked.take();
+        if bytes > 0 {
+            self.events.send(Event::Sent { conn: connection.id, bytes }).await;
+        }
+    }
+
+    /// Obeys the engine until it is gone. Never waits for anything but commands, so the engine may wait for room.
+    pub(crate) async fn obey(&self, mut commands: Inbox<Command, COMMANDS>, bell: &Arc<Bell>) {
+        let mut touched: Vec<Rc<Connection>> = Vec::with_capacity(COMMANDS_AT_ONCE);
+        loop {
+            for _ in 0..COMMANDS_AT_ONCE {
+                let Some(command) = commands.pop() else { break };
+                if let Some(connection) = self.queue(command)
+                    && !connection.is_touched.replace(true)
+                {
+                    touched.push(connection);
+                }
+            }
+            commands.made_room();
+            touched.drain(..).for_each(|connection| connection.write_out());
+            if commands.is_over() {
+                return;
+            }
+            if commands.is_empty() {
+                bell.sleep_while(|| commands.is_empty() && !commands.is_over()).await;
+            } else {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    /// Puts a command into its connection's queue; gives the connection, if it lives.
+    fn queue(&self, command: Command) -> Option<Rc<Connection>> {
+        let find = |conn| self.table.borrow().find(conn);
+        match command {
+            Command::Send { conn, frame } => find(conn).inspect(|found| found.queue.borrow_mut().push(frame)),
+            Command::Mark { conn, bytes } => find(conn).inspect(|found| found.queue.borrow_mut().mark(bytes)),
+            Command::Close { conn } => find(conn).inspect(|found| found.is_closing.set(true)),
+            Command::Leave => {
+                self.is_leaving.set(true);
+                self.leaving.notify_waiters();
+                None
+            }
+        }
+    }
+}
+
+impl Connection {
+    /// Writes what waits, as far as the socket takes it, and leaves the rest to the connection's own task.
+    fn write_out(&self) {
+        self.is_touched.set(false);
+        if !self.is_blocked.get() && self.flush().is_err() {
+            // The reading half sees the broken connection too, and ends the task.
+            self.is_closing.set(true);
+        }
+        if self.is_blocked.get() || self.is_closing.get() || self.marked.get() > 0 {
+            self.attention.notify_one();
+        }
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        let Flushed { marked, is_blocked } =
+            self.queue.borrow_mut().flush(|slices| self.socket.try_write_vectored(slices))?;
+        self.marked.set(self.marked.get() + marked);
+        self.is_blocked.set(is_blocked);
+        Ok(())
+    }
+
+    /// Writes all that waits.
+    async fn drain(&self) -> io::Result<()> {
+        while self.is_blocked.get() {
+            self.socket.writable().await?;
+            self.flush()?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads what is there now; `None` if nothing is. A read that does not fill `room` tells the runtime that the socket is
+/// empty, which spares a second system call.
+async fn read_now(socket: &mut OwnedReadHalf, room: &mut [u8]) -> io::Result<Option<usize>> {
+    let mut buffer = ReadBuf::new(room);
+    poll_fn(|context| match Pin::new(&mut *socket).poll_read(context, &mut buffer) {
+        Poll::Ready(Ok(())) => Poll::Ready(Ok(Some(buffer.filled().len()))),
+        Poll::Ready(Err(error)) if error.kind() == ErrorKind::Interrupted => Poll::Ready(Ok(None)),
+        Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+        Poll::Pending => Poll::Ready(Ok(None)),
+    })
+    .await
+}
+
+impl Table {
+    fn insert(&mut self, role: Role, socket: OwnedWriteHalf) -> Rc<Connection> {
+        let slot = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot::default());
+            u16::try_from(self.slots.len() - 1).expect("connections are limited to far fewer")
+        });
+        let entry = &mut self.slots[usize::from(slot)];
+        entry.generation = entry.generation.wrapping_add(1);
+        let connection = Rc::new(Connection {
+            id: ConnId { slot, generation: entry.generation },
+            role,
+            socket,
+            queue: RefCell::default(),
+            is_blocked: Cell::new(false),
+            is_closing: Cell::new(false),
+            is_touched: Cell::new(false),
+            marked: Cell::new(0),
+            attention: Notify::new(),
+        });
+        entry.connection = Some(Rc::clone(&connection));
+        connection
+    }
+
+    fn find(&self, conn: ConnId) -> Option<Rc<Connection>> {
+        let slot = self.slots.get(usize::from(conn.slot)).filter(|slot| slot.generation == conn.generation)?;
+        slot.connection.clone()
+    }
+
+    /// The connection takes no more commands.
+    fn close(&mut self, conn: ConnId) {
+        self.slots[usize::from(conn.slot)].connection = None;
+    }
+}

@@ -1,0 +1,148 @@
+//! Which loops share a thread. The loops and the rings between them are the same in every layout.
+
+use super::NodeError;
+use super::connection::Hub;
+use super::engine::Engine;
+use super::event::{Command, Event, Role};
+use super::links;
+use super::listener::{Door, Handover, listen};
+use super::mailbox::{Bell, COMMANDS, EVENTS, Inbox, Sink};
+use super::memory::StaticPool;
+use crate::clock::Clock;
+use crate::config::ThreadLayout;
+use crate::identity::Identity;
+use core::cell::Cell;
+use eventstream_core::id::NodeId;
+use std::io;
+use std::net::TcpListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use tokio::net::TcpStream;
+use tokio::runtime::Builder;
+use tokio::sync::mpsc;
+use tokio::task::{LocalSet, spawn_local};
+
+/// One end of each ring between the engine and the sockets of one kind.
+pub(crate) struct SocketSide {
+    /// Where frames are received.
+    pub(crate) pool: StaticPool,
+    /// To the engine.
+    pub(crate) events: Sink<Event, EVENTS>,
+    /// From the engine.
+    pub(crate) commands: Inbox<Command, COMMANDS>,
+    /// Rung by the engine.
+    pub(crate) bell: Arc<Bell>,
+}
+
+/// The sockets of clients, and the listening port.
+pub(crate) struct ClientSockets {
+    /// The rings.
+    pub(crate) side: SocketSide,
+    /// Bound, not blocking.
+    pub(crate) listeners: Vec<TcpListener>,
+    /// Who this node is.
+    pub(crate) identity: Arc<Identity>,
+    /// Connections of clients at a time.
+    pub(crate) max_clients: usize,
+    /// To the sockets of peers.
+    pub(crate) peers: Handover,
+}
+
+/// The sockets of other nodes.
+pub(crate) struct PeerSockets {
+    /// The rings.
+    pub(crate) side: SocketSide,
+    /// Who this node is.
+    pub(crate) identity: Arc<Identity>,
+    /// Accepted connections of other nodes.
+    pub(crate) accepted: mpsc::UnboundedReceiver<(std::net::TcpStream, NodeId)>,
+    /// The node's clock.
+    pub(crate) clock: Clock,
+}
+
+/// A thread of the node; gives why it ended.
+pub(crate) type NodeThread = JoinHandle<Result<(), NodeError>>;
+
+/// Starts the threads. All of them end when the engine does.
+///
+/// # Errors
+/// The system gives no thread or no runtime. What was started ends by itself.
+pub(crate) fn start(
+    layout: ThreadLayout,
+    clients: ClientSockets,
+    peers: PeerSockets,
+    engine: Engine,
+) -> io::Result<Vec<NodeThread>> {
+    match layout {
+        ThreadLayout::Shared => {
+            let all = move || async move {
+                let (outcome, clients, peers) = tokio::join!(engine.run(), clients.serve(), peers.serve());
+                outcome.and(clients).and(peers)
+            };
+            Ok(vec![spawn("node", all)?])
+        }
+        ThreadLayout::Split => Ok(vec![
+            spawn("engine", move || engine.run())?,
+            spawn("clients", move || clients.serve())?,
+            spawn("peers", move || peers.serve())?,
+        ]),
+    }
+}
+
+/// A thread with a runtime of its own for one task and those that it spawns.
+fn spawn<F: Future<Output = Result<(), NodeError>>>(
+    name: &str,
+    task: impl FnOnce() -> F + Send + 'static,
+) -> io::Result<NodeThread> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    thread::Builder::new().name(name.to_owned()).spawn(move || LocalSet::new().block_on(&runtime, task()))
+}
+
+impl ClientSockets {
+    /// Serves clients until the engine is gone.
+    async fn serve(self) -> Result<(), NodeError> {
+        let Self { side: SocketSide { pool, events, commands, bell }, listeners, identity, max_clients, peers } = self;
+        let hub = Hub::new(pool, events);
+        let door = Rc::new(Door { identity, clients: Rc::clone(&hub), peers, max_clients, handshakes: Cell::new(0) });
+        let mut listening = Vec::with_capacity(listeners.len());
+        for listener in listeners {
+            let listener = tokio::net::TcpListener::from_std(listener).map_err(NodeError::Socket)?;
+            listening.push(spawn_local(listen(listener, Rc::clone(&door))));
+        }
+        hub.obey(commands, &bell).await;
+        // The port is closed before the connections are: whoever dials again is refused, and knows that the node is gone.
+        for task in listening {
+            task.abort();
+            let _it_may_have_left_before = task.await;
+        }
+        Ok(())
+    }
+}
+
+impl PeerSockets {
+    /// Keeps links to the other nodes, and serves theirs, until the engine is gone.
+    async fn serve(self) -> Result<(), NodeError> {
+        let Self { side: SocketSide { pool, events, commands, bell }, identity, mut accepted, clock } = self;
+        let hub = Hub::new(pool, events);
+        for peer in identity.peers() {
+            spawn_local(links::keep(Rc::clone(&hub), Arc::clone(&identity), peer.clone(), clock));
+        }
+        let leaving = Rc::clone(&hub);
+        spawn_local(async move {
+            leaving.left().await;
+            leaving.close_all();
+        });
+        let inbound = Rc::clone(&hub);
+        spawn_local(async move {
+            while let Some((stream, node)) = accepted.recv().await {
+                if let Ok(stream) = TcpStream::from_std(stream) {
+                    let hub = Rc::clone(&inbound);
+                    spawn_local(async move { hub.serve(stream, Role::Inbound(node)).await });
+                }
+            }
+        });
+        hub.obey(commands, &bell).await;
+        Ok(())
+    }
+}

@@ -1,0 +1,120 @@
+//! Where a node's frames live: one pool of 64 KiB blocks for each kind of holder, so that none can starve another.
+
+use super::event::{Command, Event};
+use super::mailbox::{COMMANDS, EVENTS};
+use super::state;
+use crate::config::{Config, MemoryPlan};
+use eventstream_core::config::Parameters;
+use eventstream_core::pool::{Block, BlockMut, Pool, Slot};
+
+/// Bytes of a block. The longest frame fits, and a read of a busy socket fills it with many.
+pub(crate) const BLOCK_LEN: usize = 65_536;
+
+/// Bytes that a client may have on their way to it unread; beyond, its subscriptions fall back to the reader. A client
+/// that has twice as much unread is closed.
+pub(crate) const CLIENT_QUEUE: usize = 1 << 20;
+/// Bytes that may wait for a peer's link: what the protocol may have in flight (8 MiB) and what it says besides. A link
+/// with more is closed, since whatever reads there does not keep up.
+pub(crate) const PEER_QUEUE: usize = 12 << 20;
+/// Bytes of batches that a client may have unanswered. It is told so in the welcome.
+pub(crate) const CLIENT_INFLIGHT: u32 = 1 << 20;
+
+/// A frame in a block of one of the pools below, shared.
+pub(crate) type SharedFrame = Block<'static>;
+/// A frame, or room for one, that only its holder sees.
+pub(crate) type OwnFrame = BlockMut<'static>;
+/// A pool whose memory is never given back to the system: it lives as long as the process.
+pub(crate) type StaticPool = &'static Pool<'static>;
+
+/// The pools of a node.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Pools {
+    /// What clients sent. Its batches go on into the log as they are.
+    pub(crate) clients: StaticPool,
+    /// What other nodes sent. Its entries go on into the log as they are.
+    pub(crate) peers: StaticPool,
+    /// Entries that this node makes: small batches joined, commands, empty entries.
+    pub(crate) entries: StaticPool,
+    /// Messages to clients.
+    pub(crate) to_clients: StaticPool,
+    /// Messages to other nodes.
+    pub(crate) to_peers: StaticPool,
+    /// What the reader has read for other nodes and for the engine.
+    pub(crate) reader: StaticPool,
+    /// What the reader has read for subscriptions.
+    pub(crate) feeds: StaticPool,
+    /// Rows of the applied state on their way to storage.
+    pub(crate) rows: StaticPool,
+}
+
+/// How few blocks are left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shortage {
+    /// Enough.
+    None,
+    /// Less than a quarter: what is kept for convenience is to be let go.
+    Some,
+    /// Less than an eighth: what can be read from disk again is to be let go.
+    Severe,
+}
+
+/// Blocks of each pool that the configuration does not size.
+const ENTRY_BLOCKS: usize = 64;
+const TO_CLIENT_BLOCKS: usize = 64;
+const TO_PEER_BLOCKS: usize = 16;
+const READER_BLOCKS: usize = 64;
+const FEED_BLOCKS: usize = 64;
+/// Beside room for a checkpoint of everything.
+const ROW_BLOCKS: usize = 16;
+
+impl Pools {
+    /// Reserves the memory. The system provides it only when it is touched.
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            clients: pool(config.client_pool_bytes / BLOCK_LEN),
+            peers: pool(config.peer_pool_bytes / BLOCK_LEN),
+            entries: pool(ENTRY_BLOCKS),
+            to_clients: pool(TO_CLIENT_BLOCKS),
+            to_peers: pool(TO_PEER_BLOCKS),
+            reader: pool(READER_BLOCKS),
+            feeds: pool(FEED_BLOCKS),
+            rows: pool(row_blocks(&config.identity.parameters)),
+        }
+    }
+
+    /// How few blocks are left for the log's newest entries.
+    pub(crate) fn shortage(&self) -> Shortage {
+        let less_than = |part| {
+            [self.clients, self.peers, self.entries].into_iter().any(|pool| pool.free() * part < pool.capacity())
+        };
+        match (less_than(4), less_than(8)) {
+            (false, _) => Shortage::None,
+            (true, false) => Shortage::Some,
+            (true, true) => Shortage::Severe,
+        }
+    }
+}
+
+/// What the node's pools add to the configuration's plan.
+pub(crate) fn plan(parameters: &Parameters) -> MemoryPlan {
+    let mut plan = MemoryPlan::default();
+    plan.add("blocks for entries made here", ENTRY_BLOCKS * BLOCK_LEN);
+    plan.add("blocks for messages to clients", TO_CLIENT_BLOCKS * BLOCK_LEN);
+    plan.add("blocks for messages to other nodes", TO_PEER_BLOCKS * BLOCK_LEN);
+    plan.add("blocks for reads from disk", (READER_BLOCKS + FEED_BLOCKS) * BLOCK_LEN);
+    plan.add("rings between sockets and engine", 2 * (EVENTS * size_of::<Event>() + COMMANDS * size_of::<Command>()));
+    plan.add("blocks for rows of the applied state", row_blocks(parameters) * BLOCK_LEN);
+    plan
+}
+
+/// A checkpoint is one write, so all of it must find room at once.
+fn row_blocks(parameters: &Parameters) -> usize {
+    ROW_BLOCKS + 2 * state::checkpoint_bytes(parameters).div_ceil(BLOCK_LEN)
+}
+
+/// A pool of `blocks` blocks in leaked memory.
+pub(crate) fn pool(blocks: usize) -> StaticPool {
+    let memory = vec![0; blocks * BLOCK_LEN].leak();
+    let slots = (0..blocks).map(|_| Slot::new()).collect::<Vec<_>>().leak();
+    Box::leak(Box::new(Pool::new(memory, slots)))
+}

@@ -1,0 +1,445 @@
+//! The other nodes, as the engine sees them: what comes from each, and what goes to it.
+//!
+//! An append is a message followed by its entries; it is taken and given whole. Entries that memory no longer holds are
+//! fetched by the reader first, and later appends to the same peer wait behind, so that they arrive in order; everything
+//! else overtakes.
+
+use super::event::{Command, ConnId};
+use super::mailbox::{COMMANDS, Outbox};
+use super::memory::{PEER_QUEUE, SharedFrame};
+use super::message::Scribe;
+use super::reader::{Job, Purpose};
+use super::tail::Tail;
+use crate::identity::{Identity, Member};
+use eventstream_core::config::MAX_APPEND_ENTRIES;
+use eventstream_core::id::{Index, NodeId};
+use eventstream_core::raft::{Body, EntryMeta, Message};
+use eventstream_core::time::Instant;
+use eventstream_core::wire::{Control, Header};
+use std::collections::VecDeque;
+
+/// After this many bytes sent to a link its progress is asked for.
+const MARK_EVERY: usize = PEER_QUEUE / 8;
+/// Appends to one peer that wait for the reader, at most; the next ones are dropped, and found missing by heartbeats.
+const MAX_WAITING: usize = 64;
+
+/// All other nodes.
+#[derive(Debug)]
+pub(crate) struct Peers {
+    table: Vec<Peer>,
+    /// The ring to the sockets.
+    pub(crate) outbox: Outbox<Command, COMMANDS>,
+    scribe: Scribe,
+    tickets: u64,
+}
+
+/// Another node.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    /// Who it is and where it listens.
+    pub(crate) member: Member,
+    /// The link that this node has dialled.
+    link: Option<ConnId>,
+    /// The connection that the other node has dialled.
+    inbound: Option<ConnId>,
+    /// An append whose entries have not all come yet.
+    incoming: Option<Append>,
+    /// Bytes sent and not known to have left.
+    unsent: usize,
+    /// Bytes of it that no mark covers yet.
+    unmarked: usize,
+    /// Appends that wait for the reader, in order.
+    waiting: VecDeque<Message>,
+    /// The request that the first of them waits for.
+    ticket: Option<u64>,
+    /// When it was last heard from.
+    pub(crate) heard: Option<Instant>,
+}
+
+/// An append and the entries that came with it.
+#[derive(Debug)]
+pub(crate) struct Append {
+    /// The message.
+    pub(crate) message: Message,
+    /// What the replica has to know of the entries.
+    pub(crate) metas: Vec<EntryMeta>,
+    /// Their frames.
+    pub(crate) frames: Vec<SharedFrame>,
+}
+
+/// A connection broke the rules of its kind: it is to be closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OutOfStep;
+
+impl Peers {
+    /// The peers of this node, none of them connected.
+    pub(crate) fn new(me: &Identity, outbox: Outbox<Command, COMMANDS>, scribe: Scribe) -> Self {
+        let table = me.peers().map(|member| Peer::new(member.clone())).collect();
+        Self { table, outbox, scribe, tickets: 0 }
+    }
+
+    /// All of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Peer> {
+        self.table.iter()
+    }
+
+    /// A link is up.
+    pub(crate) fn link_opened(&mut self, node: NodeId, conn: ConnId) {
+        if let Some(peer) = self.find(node) {
+            peer.link = Some(conn);
+            peer.forget_outgoing();
+        }
+    }
+
+    /// Another node has connected. If it was connected before, that connection is dead, and closed.
+    pub(crate) fn inbound_opened(&mut self, node: NodeId, conn: ConnId) {
+        let Some(peer) = self.find(node) else { return };
+        peer.incoming = None;
+        if let Some(dead) = peer.inbound.replace(conn) {
+            self.outbox.send(Command::Close { conn: dead });
+        }
+    }
+
+    /// A connection is closed. Returns whose link it was, if it was one.
+    pub(crate) fn closed(&mut self, conn: ConnId) -> Option<NodeId> {
+        for peer in &mut self.table {
+            if peer.inbound == Some(conn) {
+                peer.inbound = None;
+                peer.incoming = None;
+            }
+            if peer.link == Some(conn) {
+                peer.link = None;
+                peer.forget_outgoing();
+                return Some(peer.member.id);
+            }
+        }
+        None
+    }
+
+    /// Bytes have left a link.
+    pub(crate) fn sent(&mut self, conn: ConnId, bytes: usize) {
+        if let Some(peer) = self.table.iter_mut().find(|peer| peer.link == Some(conn)) {
+            peer.unsent -= bytes;
+        }
+    }
+
+    /// The node whose open inbound connection this is.
+    pub(crate) fn heard(&mut self, conn: ConnId, now: Instant) -> Option<&mut Peer> {
+        let peer = self.table.iter_mut().find(|peer| peer.inbound == Some(conn))?;
+        peer.heard = Some(now);
+        Some(peer)
+    }
+
+    /// Closes a connection.
+    pub(crate) fn disconnect(&mut self, conn: ConnId) {
+        self.outbox.send(Command::Close { conn });
+    }
+
+    /// Answers a handshake.
+    pub(crate) fn say(&mut self, conn: ConnId, message: &Control<'_>) {
+        match self.scribe.write(message) {
+            Some(frame) => self.outbox.send(Command::Send { conn, frame }),
+            None => self.outbox.send(Command::Close { conn }),
+        }
+    }
+
+    /// Sends a message to its peer, an append with its entries. What cannot be sent is dropped: the protocol expects
+    /// that. Returns what the reader has to read first, if anything.
+    pub(crate) fn send(&mut self, message: &Message, tail: &Tail) -> Option<Job> {
+        let position = self.table.iter().position(|peer| peer.member.id == message.to)?;
+        match entries_of(message) {
+            None => self.transmit(position, message, core::iter::empty()),
+            Some((first, last)) if self.table[position].waiting.is_empty() && tail.holds(first, last) => {
+                self.transmit_from(position, message, tail);
+            }
+            Some(_) => {
+                let peer = &mut self.table[position];
+                if peer.link.is_some() && peer.waiting.len() < MAX_WAITING {
+                    peer.waiting.push_back(*message);
+                    return self.next_waiting(position, tail);
+                }
+            }
+        }
+        None
+    }
+
+    /// The reader has read what a peer's first waiting append needs. Returns what it has to read next.
+    pub(crate) fn fetched(&mut self, purpose: Purpose, frames: &[SharedFrame], tail: &Tail) -> Option<Job> {
+        let Purpose::Peer { peer: position, ticket } = purpose else { return None };
+        let peer = &mut self.table[position];
+        if peer.ticket != Some(ticket) {
+            return None;
+        }
+        peer.ticket = None;
+        let message = peer.waiting.pop_front()?;
+        let is_whole = entries_of(&message).is_some_and(|(first, last)| frames.len() as u64 == last.0 + 1 - first.0);
+        if is_whole {
+            self.transmit(position, &message, frames.iter());
+        }
+        self.next_waiting(position, tail)
+    }
+
+    /// This node leads no more, or again: appends that wait are of the past.
+    pub(crate) fn forget_waiting(&mut self) {
+        for peer in &mut self.table {
+            peer.waiting.clear();
+            peer.ticket = None;
+        }
+    }
+
+    /// Sends waiting appends that the tail can serve; stops at the first that the reader has to serve.
+    fn next_waiting(&mut self, position: usize, tail: &Tail) -> Option<Job> {
+        while self.table[position].ticket.is_none() {
+            let message = *self.table[position].waiting.front()?;
+            let (first, last) = entries_of(&message)?;
+            if !tail.holds(first, last) {
+                self.tickets += 1;
+                self.table[position].ticket = Some(self.tickets);
+                return Some(Job::Entries {
+                    purpose: Purpose::Peer { peer: position, ticket: self.tickets },
+                    first,
+                    last,
+                });
+            }
+            self.table[position].waiting.pop_front();
+            self.transmit_from(position, &message, tail);
+        }
+        None
+    }
+
+    fn transmit_from(&mut self, position: usize, message: &Message, tail: &Tail) {
+        if let Some((first, last)) = entries_of(message) {
+            self.transmit(position, message, tail.range(first, last));
+        }
+    }
+
+    fn transmit<'a>(
+        &mut self,
+        position: usize,
+        message: &Message,
+        frames: impl Iterator<Item = &'a SharedFrame> + Clone,
+    ) {
+        let peer = &mut self.table[position];
+        let Some(conn) = peer.link else { return };
+        let bytes: usize = frames.clone().map(|frame| frame.len()).sum();
+        if peer.unsent + bytes > PEER_QUEUE {
+            // What does not even read heartbeats is given up.
+            if bytes == 0 {
+                self.outbox.send(Command::Close { conn });
+            }
+            return;
+        }
+        let Some(head) = self.scribe.write(&Control::Peer(*message)) else { return };
+        peer.unsent += head.len() + bytes;
+        peer.unmarked += head.len() + bytes;
+        self.outbox.send(Command::Send { conn, frame: head });
+        for frame in frames {
+            self.outbox.send(Command::Send { conn, frame: frame.clone() });
+        }
+        if peer.unmarked >= MARK_EVERY {
+            self.outbox.send(Command::Mark { conn, bytes: core::mem::take(&mut peer.unmarked) });
+        }
+    }
+
+    fn find(&mut self, node: NodeId) -> Option<&mut Peer> {
+        self.table.iter_mut().find(|peer| peer.member.id == node)
+    }
+}
+
+impl Peer {
+    fn new(member: Member) -> Self {
+        Self {
+            member,
+            link: None,
+            inbound: None,
+            incoming: None,
+            unsent: 0,
+            unmarked: 0,
+            waiting: VecDeque::new(),
+            ticket: None,
+            heard: None,
+        }
+    }
+
+    /// Whether messages to it leave at present.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.link.is_some()
+    }
+
+    /// Takes a message; gives it back if it is complete by itself. One that announces entries is kept until
+    /// [`Self::take_entry`] has had them.
+    ///
+    /// # Errors
+    /// Entries are still to come, or the message is not this node's to send.
+    pub(crate) fn take_message(&mut self, message: Message, me: NodeId) -> Result<Option<Append>, OutOfStep> {
+        let is_its_own = (message.from, message.incarnation) == (self.member.id, self.member.incarnation);
+        let count = entry_count(&message);
+        if self.incoming.is_some() || !is_its_own || message.to != me || count > MAX_APPEND_ENTRIES {
+            return Err(OutOfStep);
+        }
+        let append = Append { message, metas: Vec::with_capacity(count), frames: Vec::with_capacity(count) };
+        if count == 0 {
+            return Ok(Some(append));
+        }
+        self.incoming = Some(append);
+        Ok(None)
+    }
+
+    /// Takes an entry; gives the append back if it was the last.
+    ///
+    /// # Errors
+    /// No entry is expected, or not this one.
+    pub(crate) fn take_entry(&mut self, header: &Header, frame: SharedFrame) -> Result<Option<Append>, OutOfStep> {
+        let append = self.incoming.as_mut().ok_or(OutOfStep)?;
+        let Body::Append { prev, .. } = append.message.body else { return Err(OutOfStep) };
+        let before = append.metas.last().map_or((prev.index, prev.term), |meta| (meta.index, meta.term));
+        let in_order = header.index() == before.0.next() && (before.1..=append.message.term).contains(&header.term);
+        if !in_order {
+            return Err(OutOfStep);
+        }
+        append.metas.push(EntryMeta { index: header.index(), term: header.term, log_time: header.log_time() });
+        append.frames.push(frame);
+        let is_complete = append.frames.len() == entry_count(&append.message);
+        Ok(if is_complete { self.incoming.take() } else { None })
+    }
+
+    fn forget_outgoing(&mut self) {
+        (self.unsent, self.unmarked, self.ticket) = (0, 0, None);
+        self.waiting.clear();
+    }
+}
+
+fn entry_count(message: &Message) -> usize {
+    match message.body {
+        Body::Append { count, .. } => usize::from(count),
+        _ => 0,
+    }
+}
+
+/// The first and the last entry that go with a message.
+fn entries_of(message: &Message) -> Option<(Index, Index)> {
+    match message.body {
+        Body::Append { prev, count, .. } if count > 0 => Some((prev.index.next(), prev.index.plus(count.into()))),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::checksum::CRC;
+    use crate::node::mailbox::{Inbox, one_to_one};
+    use crate::node::memory::{StaticPool, pool};
+    use eventstream_core::config::Parameters;
+    use eventstream_core::id::Term;
+    use eventstream_core::raft::LogPosition;
+    use eventstream_core::wire::{Kind, OVERHEAD, seal};
+
+    const CONN: ConnId = ConnId { slot: 0, generation: 1 };
+
+    fn identity() -> Identity {
+        let address = |port: u16| format!("127.0.0.1:{port}").parse().expect("an address");
+        let nodes = [(NodeId(1), address(9_001)), (NodeId(2), address(9_002))];
+        Identity::new_cluster(&nodes, Parameters::default()).expect("a good cluster").remove(0)
+    }
+
+    fn append(me: &Identity, from: u16, to: u16, first: u64, count: u16) -> Message {
+        let incarnation = me.member(NodeId(from)).expect("a member").incarnation;
+        let prev = LogPosition { index: Index(first - 1), term: Term(2) };
+        let body = Body::Append { prev, count, commit: Index(0) };
+        Message { from: NodeId(from), to: NodeId(to), incarnation, term: Term(3), body }
+    }
+
+    fn entry(pool: StaticPool, index: u64, term: u64) -> (Header, SharedFrame) {
+        let header = Header { batch_id: index, term: Term(term), ..Header::of(Kind::Empty, &[], CRC) };
+        let mut block = pool.take().expect("blocks enough");
+        seal(&mut block, &header, CRC);
+        (header, block.split_to(OVERHEAD).freeze())
+    }
+
+    /// Node 1 with a link to node 2.
+    fn linked() -> (Identity, Peers, Inbox<Command, COMMANDS>) {
+        let me = identity();
+        let (outbox, inbox) = one_to_one(&Default::default(), &Default::default());
+        let mut peers = Peers::new(&me, outbox, Scribe::new(pool(4)));
+        peers.link_opened(NodeId(2), CONN);
+        (me, peers, inbox)
+    }
+
+    /// The kinds of the frames that were sent since the last call.
+    fn sent(peers: &mut Peers, inbox: &mut Inbox<Command, COMMANDS>) -> Vec<Kind> {
+        peers.outbox.flush();
+        core::iter::from_fn(|| inbox.pop())
+            .filter_map(|command| match command {
+                Command::Send { frame, .. } => eventstream_core::wire::peek(&frame, CRC).ok().flatten(),
+                _ => None,
+            })
+            .map(|header| header.kind)
+            .collect()
+    }
+
+    #[test]
+    fn an_append_is_taken_whole_and_in_order() {
+        let (me, mut peers, _inbox) = linked();
+        let pool = pool(4);
+        let peer = peers.find(NodeId(2)).expect("a peer");
+        assert!(peer.take_message(append(&me, 2, 1, 5, 2), NodeId(1)).expect("in step").is_none());
+        let (header, frame) = entry(pool, 5, 2);
+        assert!(peer.take_entry(&header, frame).expect("in step").is_none());
+        let (header, frame) = entry(pool, 6, 3);
+        let append = peer.take_entry(&header, frame).expect("in step").expect("whole");
+        assert_eq!(append.metas.iter().map(|meta| (meta.index.0, meta.term.0)).collect::<Vec<_>>(), [(5, 2), (6, 3)]);
+    }
+
+    #[test]
+    fn what_is_out_of_step_is_refused() {
+        let (me, mut peers, _inbox) = linked();
+        let pool = pool(8);
+        let peer = peers.find(NodeId(2)).expect("a peer");
+        let (header, frame) = entry(pool, 5, 2);
+        assert!(peer.take_entry(&header, frame).is_err(), "no append announces it");
+        let mut forged = append(&me, 1, 1, 5, 0);
+        assert!(peer.take_message(forged, NodeId(1)).is_err(), "another node's message");
+        forged.from = NodeId(2);
+        assert!(peer.take_message(forged, NodeId(1)).is_err(), "another incarnation");
+        assert!(peer.take_message(append(&me, 2, 1, 5, 33), NodeId(1)).is_err(), "more entries than there may be");
+        for (index, term) in [(6, 2), (4, 2), (5, 1), (5, 4)] {
+            peer.incoming = None;
+            peer.take_message(append(&me, 2, 1, 5, 2), NodeId(1)).expect("in step");
+            let (header, frame) = entry(pool, index, term);
+            assert!(peer.take_entry(&header, frame).is_err(), "entry {index} of term {term}");
+        }
+        assert!(peer.take_message(append(&me, 2, 1, 9, 0), NodeId(1)).is_err(), "entries are still to come");
+    }
+
+    #[test]
+    fn appends_wait_for_what_has_to_be_read_and_keep_their_order() {
+        let (me, mut peers, mut inbox) = linked();
+        let pool = pool(8);
+        let mut tail = Tail::new(Index(6), 1 << 20);
+        (7..=8).for_each(|index| tail.push(Index(index), entry(pool, index, 2).1));
+        let job = peers.send(&append(&me, 1, 2, 5, 2), &tail);
+        let Some(Job::Entries { purpose, first: Index(5), last: Index(6) }) = job else { panic!("{job:?}") };
+        assert!(peers.send(&append(&me, 1, 2, 7, 2), &tail).is_none());
+        assert_eq!(sent(&mut peers, &mut inbox), [], "the second one waits for the first");
+        let mut heartbeat = append(&me, 1, 2, 7, 0);
+        heartbeat.body = Body::Heartbeat { commit: Index(0), round: 1 };
+        assert!(peers.send(&heartbeat, &tail).is_none());
+        assert_eq!(sent(&mut peers, &mut inbox), [Kind::Peer], "a heartbeat waits for nothing");
+        let frames = [entry(pool, 5, 2).1, entry(pool, 6, 2).1];
+        assert!(peers.fetched(purpose, &frames, &tail).is_none());
+        let both = [Kind::Peer, Kind::Empty, Kind::Empty, Kind::Peer, Kind::Empty, Kind::Empty];
+        assert_eq!(sent(&mut peers, &mut inbox), both);
+    }
+
+    #[test]
+    fn what_was_read_for_a_link_that_is_gone_is_not_sent() {
+        let (me, mut peers, mut inbox) = linked();
+        let (pool, tail) = (pool(4), Tail::new(Index(9), 1 << 20));
+        let Some(Job::Entries { purpose, .. }) = peers.send(&append(&me, 1, 2, 5, 1), &tail) else { panic!("no job") };
+        assert_eq!(peers.closed(CONN), Some(NodeId(2)));
+        peers.link_opened(NodeId(2), ConnId { slot: 0, generation: 2 });
+        assert!(peers.fetched(purpose, &[entry(pool, 5, 2).1], &tail).is_none());
+        assert_eq!(sent(&mut peers, &mut inbox), []);
+    }
+}

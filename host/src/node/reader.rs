@@ -1,0 +1,370 @@
+//! The thread that reads what memory no longer holds: entries for a peer that lags or for the engine after a start, and
+//! the events of a topic for a subscription that catches up. Each job is bounded, and reads into blocks of a pool.
+
+use super::excerpt::Excerpt;
+use super::legal::payload;
+use super::memory::{OwnFrame, Pools, SharedFrame, StaticPool};
+use crate::checksum::CRC;
+use crate::storage::{Reader as Store, StoreError, TopicRow};
+use core::ops::ControlFlow;
+use core::time::Duration;
+use eventstream_core::doorbell::Doorbell;
+use eventstream_core::id::{Index, Offset, TopicId};
+use eventstream_core::ring::{Consumer, Full, Producer, Ring};
+use eventstream_core::wire::{Batch, BatchError, Frame, FrameError, Header};
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle, Thread};
+
+/// Jobs that wait, at most: one for each subscription that catches up, the rest waits in the engine.
+pub(crate) const JOBS: usize = 256;
+/// Entries that one job reads for a subscription, at most, ...
+const FEED_ROWS: usize = 64;
+/// ... and about how many bytes.
+const FEED_BYTES: usize = 128 << 10;
+/// An empty pool is looked at again after this long: its blocks come back from sockets.
+const POOL_RETRY: Duration = Duration::from_millis(1);
+
+/// What to read.
+#[derive(Clone, Debug)]
+pub(crate) enum Job {
+    /// Entries from first to last, both included.
+    Entries {
+        /// For whom.
+        purpose: Purpose,
+        /// The first.
+        first: Index,
+        /// The last.
+        last: Index,
+    },
+    /// Events of a topic from an offset on.
+    Feed {
+        /// For which subscription.
+        ticket: Ticket,
+        /// The topic's number.
+        topic: TopicId,
+        /// Its name.
+        name: Arc<str>,
+        /// The offset.
+        from: Offset,
+    },
+}
+
+/// Who gets entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// The engine, which applies them.
+    Replay,
+    /// A peer. The ticket tells an answer that came too late from one that is waited for.
+    Peer {
+        /// The peer's place in the engine's table.
+        peer: usize,
+        /// The number of the request.
+        ticket: u64,
+    },
+}
+
+/// Which request of which subscription.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ticket {
+    /// The subscription.
+    pub(crate) subscription: u32,
+    /// The request.
+    pub(crate) number: u64,
+    /// The topic rows of entries up to here were visible when it was made.
+    pub(crate) visible: Index,
+}
+
+/// What was read.
+#[derive(Debug)]
+pub(crate) enum Piece {
+    /// Frames from `first` on; fewer than asked for where the log ends.
+    Entries {
+        /// For whom.
+        purpose: Purpose,
+        /// The index of the first frame.
+        first: Index,
+        /// The frames.
+        frames: Vec<SharedFrame>,
+    },
+    /// Deliveries, in order; none if the rows of the index are not visible yet.
+    Feed {
+        /// For which subscription.
+        ticket: Ticket,
+        /// Where the events lie, and the frames to deliver.
+        found: Vec<(TopicRow, Excerpt)>,
+    },
+    /// Nothing can be read any more.
+    Failed(ReadError),
+}
+
+/// Why reading failed: the node stops.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A stored entry is not what was written.
+    #[error("entry {index} is damaged on disk: {error}")]
+    Damaged {
+        /// The entry.
+        index: Index,
+        /// What is wrong with its frame.
+        error: FrameError,
+    },
+    /// The topic index points at an entry that is no batch.
+    #[error("the topic index points at entry {index}, which is no batch: {error}")]
+    NotABatch {
+        /// The entry.
+        index: Index,
+        /// What is wrong with its payload.
+        error: BatchError,
+    },
+}
+
+/// The engine's end of the reader thread.
+pub(crate) struct Reader {
+    jobs: Producer<'static, Job, JOBS>,
+    pieces: Consumer<'static, Piece, JOBS>,
+    bell: Arc<Doorbell>,
+    // Behind `jobs`: it wakes the thread when they are gone.
+    sleeper: Sleeper,
+    handle: Option<JoinHandle<()>>,
+    /// Jobs without a piece yet: never more than there are places for pieces.
+    given: usize,
+}
+
+struct Sleeper(Thread);
+
+impl Drop for Sleeper {
+    fn drop(&mut self) {
+        self.0.unpark();
+    }
+}
+
+impl Reader {
+    /// Starts the thread. It rings `engine` after a piece, and calls `wake` if the engine sleeps.
+    ///
+    /// # Errors
+    /// The system gives no thread.
+    pub(crate) fn start(
+        store: Store,
+        pools: &Pools,
+        engine: Arc<Doorbell>,
+        wake: impl Fn() + Send + 'static,
+    ) -> io::Result<Self> {
+        let (jobs, taken) = Ring::init(Box::leak(Box::new_uninit())).split();
+        let (given, pieces) = Ring::init(Box::leak(Box::new_uninit())).split();
+        let bell = Arc::new(Doorbell::new());
+        let mut worker = Worker {
+            store,
+            jobs: taken,
+            pieces: given,
+            bell: Arc::clone(&bell),
+            entries: Packer { pool: pools.reader, block: None },
+            feeds: pools.feeds,
+            deferred: VecDeque::new(),
+        };
+        let run = move || worker.run(&engine, wake);
+        let handle = thread::Builder::new().name("reader".to_owned()).spawn(run)?;
+        let sleeper = Sleeper(handle.thread().clone());
+        Ok(Self { jobs, pieces, bell, sleeper, handle: Some(handle), given: 0 })
+    }
+
+    /// Hands over a job.
+    ///
+    /// # Errors
+    /// As many jobs as there may be wait for their pieces; the job comes back.
+    pub(crate) fn push(&mut self, job: Job) -> Result<(), Full<Job>> {
+        if self.given == JOBS {
+            return Err(Full(job));
+        }
+        self.jobs.push(job)?;
+        self.given += 1;
+        if self.bell.ring() {
+            self.sleeper.0.unpark();
+        }
+        Ok(())
+    }
+
+    /// Whether [`Self::push`] takes a job.
+    pub(crate) fn has_room(&self) -> bool {
+        self.given < JOBS
+    }
+
+    /// What was read, if anything was.
+    pub(crate) fn poll(&mut self) -> Option<Piece> {
+        let piece = self.pieces.pop()?;
+        self.given -= 1;
+        Some(piece)
+    }
+
+    /// Whether something was read.
+    pub(crate) fn has_piece(&self) -> bool {
+        !self.pieces.is_empty()
+    }
+
+    /// Ends the thread and waits for it.
+    pub(crate) fn stop(mut self) {
+        let handle = self.handle.take();
+        drop(self);
+        if let Some(Err(panic)) = handle.map(JoinHandle::join) {
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
+
+struct Worker {
+    store: Store,
+    jobs: Consumer<'static, Job, JOBS>,
+    /// Never full: a job gives one piece, and there are no more jobs than places.
+    pieces: Producer<'static, Piece, JOBS>,
+    bell: Arc<Doorbell>,
+    entries: Packer,
+    feeds: StaticPool,
+    /// Feeds that wait for blocks: slow subscribers hold them, and nobody else is to wait for those.
+    deferred: VecDeque<Job>,
+}
+
+impl Worker {
+    fn run(&mut self, engine: &Doorbell, wake: impl Fn()) {
+        while !self.jobs.is_abandoned() {
+            let Some(job) = self.next_job() else {
+                self.sleep();
+                continue;
+            };
+            let Some(piece) = self.perform(job).unwrap_or_else(|error| Some(Piece::Failed(error))) else { continue };
+            if self.pieces.push(piece).is_err() {
+                unreachable!("there are as many places as jobs");
+            }
+            if engine.ring() {
+                wake();
+            }
+        }
+    }
+
+    fn next_job(&mut self) -> Option<Job> {
+        self.jobs.pop().or_else(|| if self.feeds.free() > 0 { self.deferred.pop_front() } else { None })
+    }
+
+    fn sleep(&self) {
+        if !self.deferred.is_empty() {
+            thread::park_timeout(POOL_RETRY);
+        } else if self.bell.arm_if(|| self.jobs.is_empty() && !self.jobs.is_abandoned()) {
+            thread::park();
+            self.bell.disarm();
+        }
+    }
+
+    /// `None` if the job was deferred, or the engine is gone.
+    fn perform(&mut self, job: Job) -> Result<Option<Piece>, ReadError> {
+        match job {
+            Job::Entries { purpose, first, last } => self.read_entries(purpose, first, last),
+            Job::Feed { ticket, topic, ref name, from } => {
+                let found = self.read_feed(topic, name, from)?;
+                if found.is_none() {
+                    self.deferred.push_back(job);
+                }
+                Ok(found.map(|found| Piece::Feed { ticket, found }))
+            }
+        }
+    }
+
+    fn read_entries(&mut self, purpose: Purpose, first: Index, last: Index) -> Result<Option<Piece>, ReadError> {
+        let mut frames = Vec::with_capacity((last.0 + 1 - first.0) as usize);
+        let (packer, jobs) = (&mut self.entries, &self.jobs);
+        let mut next = first;
+        while next <= last {
+            let mut has_room = true;
+            let found = self.store.entries(next, last, usize::MAX, |_, bytes| match packer.pack(bytes) {
+                Some(frame) => {
+                    frames.push(frame);
+                    ControlFlow::Continue(())
+                }
+                None => {
+                    has_room = false;
+                    ControlFlow::Break(())
+                }
+            })?;
+            next = found.next;
+            if has_room {
+                break;
+            }
+            if jobs.is_abandoned() {
+                return Ok(None);
+            }
+            thread::park_timeout(POOL_RETRY);
+        }
+        for (index, frame) in (first.0..).zip(&frames) {
+            check(Index(index), frame)?;
+        }
+        Ok(Some(Piece::Entries { purpose, first, frames }))
+    }
+
+    /// `None` while there are no blocks.
+    fn read_feed(
+        &self,
+        topic: TopicId,
+        name: &str,
+        from: Offset,
+    ) -> Result<Option<Vec<(TopicRow, Excerpt)>>, ReadError> {
+        let mut rows = Vec::with_capacity(FEED_ROWS);
+        self.store.topic_rows(topic, from, |row| {
+            if row.first_offset.plus(u64::from(row.mask.count_ones())) > from {
+                rows.push(row);
+            }
+            if rows.len() < FEED_ROWS { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+        let mut found = Vec::with_capacity(rows.len());
+        let mut packer = Packer { pool: self.feeds, block: None };
+        let mut bytes = 0;
+        for row in rows {
+            let mut frame = None;
+            self.store.entries(row.index, row.index, usize::MAX, |_, bytes| {
+                frame = packer.pack(bytes);
+                ControlFlow::Break(())
+            })?;
+            let excerpt = match &frame {
+                Some(frame) => {
+                    let header = check(row.index, frame)?;
+                    let batch = Batch::check(payload(frame), header.event_count);
+                    let batch = batch.map_err(|error| ReadError::NotABatch { index: row.index, error })?;
+                    Excerpt::of(frame, &header, &batch, name, row.mask, || self.feeds.take())
+                }
+                None => None,
+            };
+            let Some(excerpt) = excerpt else { break };
+            bytes += excerpt.frame.len();
+            found.push((row, excerpt));
+            if bytes >= FEED_BYTES {
+                break;
+            }
+        }
+        let has_no_block = found.is_empty() && packer.block.is_none() && self.feeds.free() == 0;
+        Ok(if has_no_block { None } else { Some(found) })
+    }
+}
+
+fn check(index: Index, frame: &[u8]) -> Result<Header, ReadError> {
+    Frame::check(frame, CRC).map(|frame| *frame.header()).map_err(|error| ReadError::Damaged { index, error })
+}
+
+/// Copies frames one after the other into blocks.
+struct Packer {
+    pool: StaticPool,
+    block: Option<OwnFrame>,
+}
+
+impl Packer {
+    /// `None` if the pool has no block.
+    fn pack(&mut self, bytes: &[u8]) -> Option<SharedFrame> {
+        if !self.block.as_mut().is_some_and(|block| block.len() >= bytes.len() || block.reclaim()) {
+            self.block = None;
+            self.block = Some(self.pool.take()?);
+        }
+        let mut frame = self.block.as_mut()?.split_to(bytes.len());
+        frame.copy_from_slice(bytes);
+        Some(frame.freeze())
+    }
+}

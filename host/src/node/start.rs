@@ -1,0 +1,143 @@
+//! From a configuration to a running node.
+
+use super::clients::Clients;
+use super::engine::{Engine, Parts};
+use super::journal::Journal;
+use super::layout::{self, ClientSockets, PeerSockets, SocketSide};
+use super::mailbox::{Bell, many_to_one, one_to_one};
+use super::memory::{self, Pools};
+use super::message::Scribe;
+use super::peers::Peers;
+use super::reader::Reader;
+use super::state;
+use super::{Node, Stopper};
+use crate::clock::Clock;
+use crate::config::{Config, MemoryPlan};
+use crate::storage::{self, OpenError, Storage, StoreError};
+use core::net::SocketAddr;
+use core::sync::atomic::AtomicBool;
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use tokio::sync::{Notify, mpsc};
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The directory cannot be used.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The stored state cannot be read.
+    #[error("the stored state cannot be read: {0}")]
+    Store(#[from] StoreError),
+    /// The stored state is not what this program writes.
+    #[error("the stored state cannot be restored: {0}")]
+    Restore(#[from] state::RestoreError),
+    /// The port is taken, or the address is not this machine's.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The system gives no thread.
+    #[error("the system gives no thread: {0}")]
+    Thread(#[source] io::Error),
+    /// More memory is planned for than the configuration allows.
+    #[error("the node would need up to {} MiB, and memory_mib allows {}:\n{plan}", plan.total_bytes() >> 20, limit_bytes >> 20)]
+    Memory {
+        /// What would need it.
+        plan: MemoryPlan,
+        /// What is allowed.
+        limit_bytes: usize,
+    },
+}
+
+/// What a node with this configuration may hold in memory, holder by holder.
+#[must_use]
+pub fn memory_plan(config: &Config) -> MemoryPlan {
+    let mut plan = config.memory();
+    plan.extend(memory::plan(&config.identity.parameters));
+    plan.extend(state::memory(&config.identity.parameters));
+    plan.extend(storage::memory());
+    plan
+}
+
+/// Starts a node. See [`Node::start`].
+pub(super) fn start(config: &Config) -> Result<Node, StartError> {
+    let plan = memory_plan(config);
+    if plan.total_bytes() > config.memory_limit_bytes {
+        return Err(StartError::Memory { plan, limit_bytes: config.memory_limit_bytes });
+    }
+    let clock = Clock::start();
+    let opened = storage::open(&config.dir, &config.identity)?;
+    let replica = state::restore(&config.identity, &opened, clock)?;
+    let (listeners, addresses) = bind(&config.listen)?;
+
+    let sleeper = Arc::new(Notify::new());
+    let asked = Arc::new(AtomicBool::new(false));
+    let stopper = Stopper { asked: Arc::clone(&asked), engine: Arc::clone(&sleeper) };
+    let identity = Arc::new(config.identity.clone());
+    let bell = Arc::new(Bell::new(Arc::clone(&sleeper)));
+    let pools = Pools::new(config);
+    let applied = replica.applied().index;
+    let storage = Storage::start(opened.store, bell.doorbell(), bell.waker()).map_err(StartError::Thread)?;
+    let reader = Reader::start(opened.reader.clone(), &pools, bell.doorbell(), bell.waker());
+    let reader = reader.map_err(StartError::Thread)?;
+
+    let (client_bell, peer_bell) = (Arc::<Bell>::default(), Arc::<Bell>::default());
+    let (client_events, from_clients) = many_to_one(&bell);
+    let (peer_events, from_peers) = many_to_one(&bell);
+    let (to_clients, client_commands) = one_to_one(&client_bell, &sleeper);
+    let (to_peers, peer_commands) = one_to_one(&peer_bell, &sleeper);
+    let (handover, accepted) = mpsc::unbounded_channel();
+    let client_sockets = ClientSockets {
+        side: SocketSide { pool: pools.clients, events: client_events, commands: client_commands, bell: client_bell },
+        listeners,
+        identity: Arc::clone(&identity),
+        max_clients: config.connections,
+        peers: handover,
+    };
+    let peer_sockets = PeerSockets {
+        side: SocketSide { pool: pools.peers, events: peer_events, commands: peer_commands, bell: peer_bell },
+        identity: Arc::clone(&identity),
+        accepted,
+        clock,
+    };
+    let engine = Engine::new(Parts {
+        clock,
+        replica,
+        store: opened.reader,
+        last: opened.stored.last.index,
+        journal: Journal::new(storage, pools.rows, applied),
+        reader,
+        from_clients,
+        from_peers,
+        clients: Clients::new(to_clients, Scribe::new(pools.to_clients)),
+        peers: Peers::new(&identity, to_peers, Scribe::new(pools.to_peers)),
+        pools,
+        client_pool_bytes: config.client_pool_bytes,
+        checkpoint_every: config.checkpoint,
+        identity,
+        bell,
+        sleeper,
+        asked,
+    });
+    let threads = layout::start(config.threads, client_sockets, peer_sockets, engine).map_err(StartError::Thread)?;
+    Ok(Node { addresses, stopper, threads })
+}
+
+/// Binds every address.
+fn bind(addresses: &[SocketAddr]) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), StartError> {
+    let bind = |&address: &SocketAddr| {
+        let listener = TcpListener::bind(address)?;
+        listener.set_nonblocking(true)?;
+        let local = listener.local_addr()?;
+        Ok((listener, local))
+    };
+    addresses
+        .iter()
+        .map(|address| bind(address).map_err(|source| StartError::Listen { address: *address, source }))
+        .collect()
+}

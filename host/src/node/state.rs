@@ -1,0 +1,90 @@
+//! The replica of a node: its memory, and how it is put together from what is on disk.
+
+use crate::clock::Clock;
+use crate::config::MemoryPlan;
+use crate::identity::Identity;
+use crate::storage::{Opened, StoreError};
+use eventstream_core::config::Parameters;
+use eventstream_core::dedup::ProducerSlot;
+use eventstream_core::raft::{Configuration, ConfigurationError, Member, RaftOptions};
+use eventstream_core::replica::{self, Lent, MAX_ROW_LEN, Options, Replica, RestoredLog, Restoring, RowKey, TopicSlot};
+
+/// The replica, in memory that is allocated once.
+pub(crate) type NodeReplica = Replica<Tables>;
+
+type Tables = Lent<Box<[ProducerSlot]>, Box<[TopicSlot]>>;
+
+/// Bytes around a packed row: its kind, the length of key and value, the key.
+const ROW_OVERHEAD: usize = 1 + 1 + 2 + 5;
+
+/// Why the stored state cannot be restored.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The members are no configuration.
+    #[error("the members of the identity: {0}")]
+    Configuration(ConfigurationError),
+    /// A row of the state is not the replica's.
+    #[error("the state holds a row that is not the replica's: {0:02x?}")]
+    ForeignRow(Vec<u8>),
+    /// The replica refuses what was stored.
+    #[error(transparent)]
+    Replica(#[from] replica::RestoreError),
+    /// The state cannot be read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The system gives no random bytes.
+    #[error("no random bytes from the system: {0}")]
+    Randomness(getrandom::Error),
+}
+
+/// What the replica's tables take.
+pub(crate) fn memory(parameters: &Parameters) -> MemoryPlan {
+    let mut plan = MemoryPlan::default();
+    plan.add("table of producers", parameters.producers as usize * size_of::<ProducerSlot>());
+    plan.add("table of topics", parameters.topics as usize * size_of::<TopicSlot>());
+    plan
+}
+
+/// Bytes of a checkpoint of everything, as it is handed to storage.
+pub(crate) fn checkpoint_bytes(parameters: &Parameters) -> usize {
+    let rows = parameters.producers as usize + parameters.topics as usize + 1;
+    rows * (MAX_ROW_LEN + ROW_OVERHEAD)
+}
+
+/// Puts the replica together: the members from the identity, the state and the log from the store.
+pub(crate) fn restore(identity: &Identity, opened: &Opened, clock: Clock) -> Result<NodeReplica, RestoreError> {
+    let members: Vec<Member> =
+        identity.members.iter().map(|member| Member { node: member.id, incarnation: member.incarnation }).collect();
+    let raft = RaftOptions {
+        node: identity.node,
+        incarnation: identity.incarnation,
+        configuration: Configuration::new(&members).map_err(RestoreError::Configuration)?,
+        seed: seed()?,
+        faults: Default::default(),
+    };
+    let parameters = identity.parameters;
+    let lent = Lent {
+        producers: vec![ProducerSlot::EMPTY; parameters.producers as usize].into(),
+        topics: vec![TopicSlot::EMPTY; parameters.topics as usize].into(),
+    };
+    let mut restoring = Restoring::new(Options { raft, parameters }, lent)?;
+    let mut restored = Ok(());
+    opened.reader.state_rows(|key, value| {
+        if restored.is_ok() {
+            restored = restore_row(&mut restoring, key, value);
+        }
+    })?;
+    restored?;
+    let stored = &opened.stored;
+    let log = RestoredLog { hard_state: stored.hard_state, last: stored.last, last_log_time: stored.last_log_time };
+    Ok(restoring.start(log, clock.now())?)
+}
+
+fn restore_row(restoring: &mut Restoring<Tables>, key: &[u8], value: &[u8]) -> Result<(), RestoreError> {
+    let key = RowKey::from_bytes(key).ok_or_else(|| RestoreError::ForeignRow(key.to_vec()))?;
+    Ok(restoring.restore_row(key, value)?)
+}
+
+fn seed() -> Result<u64, RestoreError> {
+    getrandom::u64().map_err(RestoreError::Randomness)
+}

@@ -1,0 +1,104 @@
+//! What a connection does wrong costs that connection and nothing else; what is short holds up only those who need it.
+
+mod node_support;
+
+use eventstream_core::id::ShardId;
+use eventstream_core::id::{ClusterId, Incarnation, NodeId};
+use eventstream_core::wire::{Control, Hello, Ping, Refusal, Role, VERSION};
+use eventstream_host::checksum::CRC;
+use node_support::{Client, Cluster, payloads};
+
+fn hello(cluster: Option<ClusterId>, role: Role) -> Control<'static> {
+    Control::Hello(Hello { version_min: VERSION, version_max: VERSION, cluster, role })
+}
+
+/// A whole ping.
+fn ping() -> Vec<u8> {
+    let mut frame = vec![0; 200];
+    let len = Control::Ping(Ping { number: 1 }).encode(ShardId(0), &mut frame, CRC).expect("a good message");
+    frame.truncate(len);
+    frame
+}
+
+#[test]
+fn a_bad_frame_costs_its_own_connection_only() {
+    let cluster = Cluster::start(1);
+    cluster.leader();
+    let mut good = cluster.client(0);
+    good.open_producer(1);
+    for damaged in [0, 4, 5, 20, 44, 50, ping().len() - 1] {
+        let mut bad = cluster.client(0);
+        let mut frame = ping();
+        frame[damaged] ^= 0x10;
+        bad.send(&frame);
+        assert_eq!(bad.refusal(), Refusal::Malformed, "byte {damaged}");
+        assert!(bad.connection_ends());
+    }
+    good.publish("t", &payloads("x", 1));
+    good.receipt();
+}
+
+#[test]
+fn a_message_for_the_other_side_is_refused() {
+    let cluster = Cluster::start(1);
+    let mut client = cluster.client(0);
+    client.say(&Control::Pong(eventstream_core::wire::Pong { number: 1 }));
+    assert_eq!(client.refusal(), Refusal::Unexpected);
+    assert!(client.connection_ends());
+}
+
+#[test]
+fn a_connection_opens_with_a_hello() {
+    let cluster = Cluster::start(1);
+    let mut client = Client::dial(cluster.addresses[0]);
+    client.send(&ping());
+    assert_eq!(client.refusal(), Refusal::HelloExpected);
+    assert!(client.connection_ends());
+}
+
+#[test]
+fn another_cluster_and_unknown_nodes_are_refused() {
+    let cluster = Cluster::start(1);
+    let stranger = Role::Peer { node: NodeId(2), incarnation: Incarnation([1; 16]) };
+    let (this, other) = (cluster.client(0).cluster, ClusterId([9; 16]));
+    let cases = [
+        (hello(Some(other), Role::Client), Refusal::WrongCluster),
+        (hello(Some(other), stranger), Refusal::WrongCluster),
+        (hello(Some(this), stranger), Refusal::UnknownMember),
+    ];
+    for (hello, refusal) in cases {
+        let mut client = Client::dial(cluster.addresses[0]);
+        client.say(&hello);
+        assert_eq!(client.refusal(), refusal);
+        assert!(client.connection_ends());
+    }
+}
+
+#[test]
+fn one_connection_too_many_is_refused() {
+    let cluster = Cluster::with(1, |config| config.connections = 2);
+    let mut first = cluster.client(0);
+    let second = cluster.client(0);
+    let mut third = Client::dial(cluster.addresses[0]);
+    third.say(&hello(None, Role::Client));
+    assert_eq!(third.refusal(), Refusal::TooManyConnections);
+    first.ping(7);
+    assert_eq!(first.pong(), 7);
+    drop(second);
+}
+
+#[test]
+fn an_exhausted_pool_stops_reading_and_recovers() {
+    let cluster = Cluster::with(1, |config| config.client_pool_bytes = 4 * 65_536);
+    cluster.leader();
+    let mut hungry: Vec<Client> = (0..4).map(|_| cluster.client(0)).collect();
+    let mut waiting = cluster.client(0);
+    // Half a frame holds a block until its other half has come.
+    hungry.iter_mut().for_each(|client| client.send(&ping()[..30]));
+    waiting.ping(5);
+    for client in &mut hungry {
+        client.send(&ping()[30..]);
+        assert_eq!(client.pong(), 1);
+    }
+    assert_eq!(waiting.pong(), 5);
+}
