@@ -1,0 +1,183 @@
+//! What is done to the cluster: faults of the moment, on members and links of the moment's choice.
+
+use crate::disk::Survival;
+use crate::plan::MS;
+use crate::stats::Fault;
+use crate::trace::trace;
+use crate::violation::Checked;
+use crate::world::{Happens, World};
+
+/// An hour, in microseconds.
+const HOUR: i64 = 3_600_000_000;
+
+impl World {
+    /// Does one of the schedule's faults.
+    pub(crate) fn disturb(&mut self) -> Checked {
+        let Some(fault) = self.plan.choose(&mut self.rng) else { return Ok(()) };
+        let member = self.victim();
+        let until = self.now + self.rng.magnitude(MS, self.plan.fault_us);
+        match fault {
+            Fault::ProcessCrash | Fault::PowerLoss => return self.crash(member, fault),
+            Fault::ClusterPowerLoss => {
+                trace!(self, "*** power is lost everywhere");
+                for member in 0..self.plan.members {
+                    self.crash(member, fault)?;
+                }
+                return Ok(());
+            }
+            Fault::Pause => self.members[member].paused_until = until,
+            Fault::SlowDisk => self.members[member].slow_disk_until = until,
+            Fault::ClockRate => self.change_clock_rate(member),
+            Fault::WallClockJump => self.change_wall_clock(member),
+            _ if self.plan.members == 1 => return Ok(()),
+            Fault::Partition => self.split(member, until),
+            Fault::OneWayPartition => self.cut_one_way(member, until),
+            Fault::Clog => {
+                let peer = self.peer_of(member);
+                self.network.clog(member, peer, until);
+            }
+            Fault::Disconnect => self.disconnect(member),
+            _ => {
+                let peer = self.peer_of(member);
+                self.network.cut(member, peer);
+                self.queue.push(self.now, Happens::Reset { member, peer });
+                self.queue.push(self.now, Happens::Disconnected { member: peer, peer: member });
+                self.connect(member, peer);
+            }
+        }
+        self.stats.fired(fault);
+        trace!(self, "*** {} at {} until {until}", fault.label(), member + 1);
+        Ok(())
+    }
+
+    /// A member to which something is done: in half of all cases one that leads.
+    fn victim(&mut self) -> usize {
+        let any = self.rng.index(self.plan.members);
+        if self.rng.coin() {
+            return any;
+        }
+        (0..self.plan.members).find(|&member| self.members[member].leads()).unwrap_or(any)
+    }
+
+    fn peer_of(&mut self, member: usize) -> usize {
+        (member + 1 + self.rng.index(self.plan.members - 1)) % self.plan.members
+    }
+
+    /// A member, and perhaps some with it, are alone from now on.
+    fn split(&mut self, member: usize, until: u64) {
+        let mut inside = [false; crate::network::MAX_MEMBERS];
+        inside[member] = true;
+        if self.rng.coin() {
+            let other = self.peer_of(member);
+            inside[other] = true;
+        }
+        for a in 0..self.plan.members {
+            for b in (0..self.plan.members).filter(|&b| inside[a] != inside[b]) {
+                self.network.block(a, b, until);
+            }
+        }
+        if self.rng.coin() {
+            self.network.block_producers(member, until);
+        }
+    }
+
+    /// Logs part ways when leaders append what nobody else gets (Raft paper, figures 7 and 8).
+    pub(crate) fn cut_off_new_leader(&mut self, member: usize) {
+        let until = self.now + self.rng.magnitude(MS, self.plan.fault_us);
+        for other in (0..self.plan.members).filter(|&other| other != member) {
+            self.network.block(member, other, until);
+            self.network.block(other, member, until);
+        }
+        self.stats.fired(Fault::CutOffNewLeader);
+        trace!(self, "*** {} at {} until {until}", Fault::CutOffNewLeader.label(), member + 1);
+    }
+
+    /// A member is not heard, or hears nothing: by one of the others, or by all.
+    fn cut_one_way(&mut self, member: usize, until: u64) {
+        let peer = self.peer_of(member);
+        let (all, outward) = (self.rng.coin(), self.rng.coin());
+        for other in (0..self.plan.members).filter(|&other| other != member && (all || other == peer)) {
+            let (from, to) = if outward { (member, other) } else { (other, member) };
+            self.network.block(from, to, until);
+        }
+    }
+
+    fn disconnect(&mut self, member: usize) {
+        let peer = self.peer_of(member);
+        self.network.cut(member, peer);
+        self.queue.push(self.now, Happens::Disconnected { member, peer });
+        self.queue.push(self.now, Happens::Disconnected { member: peer, peer: member });
+        self.connect(member, peer);
+    }
+
+    /// A clock between nine tenths of its rate and eleven.
+    pub(crate) fn change_clock_rate(&mut self, member: usize) {
+        let rate = self.rng.range(900_000, 1_100_000);
+        self.stats.fired(Fault::ClockRate);
+        self.members[member].clock.set_rate(self.now, rate);
+        self.set_alarm(member);
+    }
+
+    /// A wall clock that is a little wrong, or hours, or as dead as its battery.
+    fn change_wall_clock(&mut self, member: usize) {
+        let error = match self.rng.index(4) {
+            0 => 0,
+            1 => self.rng.below(4_000_000) as i64 - 2_000_000,
+            2 => self.rng.below(48) as i64 * HOUR - 24 * HOUR,
+            _ => i64::MIN / 4,
+        };
+        self.members[member].clock.set_wall_error(error);
+    }
+
+    /// A process ends at once, with or without its machine, and starts again after a while.
+    pub(crate) fn crash(&mut self, member: usize, fault: Fault) -> Checked {
+        if !self.members[member].is_up() {
+            return Ok(());
+        }
+        let (is_process, kind) = match fault {
+            Fault::ProcessCrash => (true, fault),
+            Fault::PowerLoss | Fault::ClusterPowerLoss => (false, fault),
+            _ if self.rng.coin() => (true, Fault::ProcessCrash),
+            _ => (false, Fault::PowerLoss),
+        };
+        self.stats.fired(kind);
+        if fault == Fault::CrashOfNewLeader {
+            self.stats.fired(fault);
+        }
+        let survival = if self.plan.torn_writes && !is_process {
+            Survival::Subset
+        } else if is_process && self.rng.coin() {
+            Survival::All
+        } else {
+            Survival::Prefix
+        };
+        let state = &mut self.members[member];
+        let loss = state.disk.crash(survival, &mut self.rng, &self.entries)?;
+        state.forget();
+        let consequences = [
+            (loss.writes > 0, Fault::UnsyncedLoss),
+            (loss.behind_a_hole > 0, Fault::TornWrites),
+            (loss.truncation_waited, Fault::CrashInTruncation),
+            (loss.vote_waited, Fault::CrashInVote),
+        ];
+        for (_, fault) in consequences.into_iter().filter(|&(is_so, _)| is_so) {
+            self.stats.fired(fault);
+        }
+        let again = self.now + self.rng.magnitude(200, self.plan.down_us);
+        trace!(self, "*** {} at {} until {again}: {loss:?}", kind.label(), member + 1);
+        self.queue.push(again, Happens::Start { member });
+        self.sever(member, is_process);
+        Ok(())
+    }
+
+    /// The peers of a process that is gone are told by its kernel, if that still runs.
+    fn sever(&mut self, member: usize, is_told: bool) {
+        for peer in (0..self.plan.members).filter(|&peer| peer != member) {
+            self.network.cut(member, peer);
+            if is_told && self.network.blocked_until(member, peer) <= self.now {
+                let at = self.now + self.plan.latency_us;
+                self.queue.push(at, Happens::Reset { member: peer, peer: member });
+            }
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! Acting on what a machine wants done, as a host does: writing, sending, applying.
+
+use crate::entries::Span;
+use crate::member::Member;
+use crate::network::Route;
+use crate::oracle::Life;
+use crate::plan::MS;
+use crate::producer::Answer;
+use crate::stats::{Fault, Happening};
+use crate::trace::trace;
+use crate::violation::{Checked, ensure};
+use crate::world::{Happens, World, slot};
+use eventstream_core::id::LogTime;
+use eventstream_core::raft::{Body, LogPosition, Message, Persist, Role};
+use eventstream_core::replica::{Entry, MAX_ROW_LEN, Output};
+use eventstream_core::wire::Kind;
+
+impl World {
+    /// Acts on all outputs of a machine after it was called, and looks at what has become of it.
+    pub(crate) fn settle(&mut self, member: usize) -> Checked {
+        loop {
+            let Member { machine: Some(machine), disk, .. } = &mut self.members[member] else { return Ok(()) };
+            let Some(output) = machine.poll_output(disk) else { break };
+            match output {
+                Output::AppendEmpty(stamp) => _ = self.append(member, &stamp, Kind::Empty, 0, &[])?,
+                Output::Persist(persist) => self.persist(member, &persist)?,
+                Output::Send(message) => self.send(member, message)?,
+                Output::Apply { first, last } => self.committed(member, first.0, last.0)?,
+                Output::Leader { term, leader } => self.leader_changed(member, term.0, leader.map(slot)),
+            }
+        }
+        self.observe(member)?;
+        self.sync(member);
+        self.apply_soon(member)?;
+        self.set_alarm(member);
+        Ok(())
+    }
+
+    /// The machine took these entries from a message: they replace what the log had from the first of them on.
+    pub(crate) fn keep(&mut self, member: usize, (first, last): (u64, u64), received: Span) -> Checked {
+        let Self { members, entries, .. } = self;
+        let state = &mut members[member];
+        let at = first as usize - 1;
+        ensure!(at <= state.log.len(), Contract, "entry {first} was taken by a log of {} entries", state.log.len());
+        if at < state.log.len() {
+            ensure!(
+                first > state.apply_to,
+                LeaderCompleteness,
+                "member {} removes entry {first}, which it knew to be committed",
+                member + 1
+            );
+            state.log.truncate(at);
+            self.stats.count(Happening::Truncation, 1);
+        }
+        for &id in entries.of(received) {
+            if (first..=last).contains(&entries.get(id).index) {
+                entries.check_link(state.last_id(), id)?;
+                state.log.push(id);
+            }
+        }
+        ensure!(state.log.len() as u64 == last, Contract, "entries up to {last} were taken that were not received");
+        Ok(())
+    }
+
+    fn persist(&mut self, member: usize, persist: &Persist) -> Checked {
+        trace!(self, "{} writes {persist:?}", member + 1);
+        let state = &mut self.members[member];
+        let append = match persist.append {
+            Some((first, last)) => {
+                let range = first.0 as usize - 1..last.0 as usize;
+                ensure!(range.end <= state.log.len(), Contract, "{persist:?} of a log of {} entries", state.log.len());
+                self.entries.span(&state.log[range])
+            }
+            None => Span::default(),
+        };
+        state.disk.write(persist, append);
+
+        let votes = persist.hard_state.is_some_and(|hard_state| hard_state.vote.is_some());
+        let dangers = [
+            (persist.truncate_from.is_some(), self.plan.crash_in_truncation, Fault::CrashInTruncation),
+            (votes, self.plan.crash_in_vote, Fault::CrashInVote),
+        ];
+        for (is_there, chance, fault) in dangers {
+            if is_there && self.rng.chance(chance) {
+                self.crash_soon(member, fault);
+            }
+        }
+        Ok(())
+    }
+
+    /// The member will crash before or shortly after the sync that was just asked for.
+    pub(crate) fn crash_soon(&mut self, member: usize, fault: Fault) {
+        let at = self.now + self.rng.below(2 * self.plan.sync_us + self.plan.latency_us);
+        self.queue.push(at, Happens::Crash { member, boot: self.members[member].boot, fault });
+    }
+
+    fn send(&mut self, member: usize, message: Message) -> Checked {
+        let to = slot(message.to);
+        let entries = match message.body {
+            Body::Append { prev, count, .. } if count > 0 => {
+                let log = &self.members[member].log;
+                let range = prev.index.0 as usize..prev.index.0 as usize + usize::from(count);
+                ensure!(range.end <= log.len(), Contract, "{message:?} of a log of {} entries", log.len());
+                self.entries.span(&log[range])
+            }
+            _ => Span::default(),
+        };
+        let route = Route::Peer { from: member, to };
+        let connection = self.network.connection(member, to);
+        let arrivals = self.network.send(route, self.now, &self.plan, &mut self.rng, &mut self.stats);
+        for at in arrivals.iter() {
+            self.queue.push(at, Happens::Message { connection, message, entries });
+        }
+        Ok(())
+    }
+
+    fn committed(&mut self, member: usize, first: u64, last: u64) -> Checked {
+        let members = &self.members[..self.plan.members];
+        let state = &members[member];
+        ensure!(first == state.apply_to + 1, Contract, "entry {first} is to be applied after {}", state.apply_to);
+        let term = state.machine.as_ref().map_or(0, |machine| machine.raft().term().0);
+        let disks = self.rules.looks_at_disks.then(|| members.iter().map(|member| &member.disk));
+        self.oracle.commits(term, (first, last), &state.log, disks, &mut self.stats)?;
+        self.members[member].apply_to = last;
+        Ok(())
+    }
+
+    fn leader_changed(&mut self, member: usize, term: u64, leader: Option<usize>) {
+        trace!(self, "{} sees term {term} led by {:?}", member + 1, leader.map(|leader| leader + 1));
+        if leader != Some(member) {
+            // Nobody is told what became of these: the producers ask the new leader.
+            self.members[member].pending.clear();
+            self.members[member].accumulator.clear();
+        } else if self.plan.members > 1 && self.rng.chance(self.plan.cut_off_new_leader) {
+            self.cut_off_new_leader(member);
+        }
+        for producer in 0..self.plan.producers {
+            self.answer(member, producer, Answer::Leader { term, leader });
+        }
+    }
+
+    /// Checks what a call may have changed.
+    fn observe(&mut self, member: usize) -> Checked {
+        let state = &mut self.members[member];
+        let Some(machine) = &state.machine else { return Ok(()) };
+        let raft = machine.raft();
+        let (last, term) = (raft.last(), raft.term().0);
+        let log_end = state.log.last().map_or_else(LogPosition::default, |&id| self.entries.get(id).position());
+        ensure!(last == log_end, Contract, "the machine's log ends at {last:?}, the host's at {log_end:?}");
+        if raft.role() == Role::Leader && state.led_term != term {
+            state.led_term = term;
+            let life = Life { member, boot: state.boot };
+            trace!(self, "{} leads term {term}", member + 1);
+            self.stats.count(Happening::Election, 1);
+            self.oracle.leads(term, life, &self.members[member].log)?;
+            if self.rng.chance(self.plan.crash_of_new_leader) {
+                self.crash_soon(member, Fault::CrashOfNewLeader);
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts a sync if something waits for one.
+    fn sync(&mut self, member: usize) {
+        let state = &mut self.members[member];
+        if !state.disk.wants_sync() {
+            return;
+        }
+        state.disk.start_sync();
+        let mut takes = self.plan.sync_us + self.rng.below(self.plan.sync_us);
+        if self.now < state.slow_disk_until {
+            takes = takes * 20 + 20 * MS;
+        }
+        self.queue.push(self.now + takes, Happens::Synced { member, boot: state.boot });
+    }
+
+    /// A sync has ended.
+    pub(crate) fn synced(&mut self, member: usize) -> Checked {
+        let state = &mut self.members[member];
+        let token = state.disk.finish_sync(&self.entries)?;
+        trace!(self, "{} has synced {token:?}", member + 1);
+        self.drive(member, |machine, now, _| {
+            if let Some(token) = token {
+                machine.handle_persisted(now, token);
+            }
+        })
+    }
+
+    /// Applies what may be applied, at once or after a while.
+    fn apply_soon(&mut self, member: usize) -> Checked {
+        let state = &mut self.members[member];
+        if state.applied() == state.apply_to || state.apply_scheduled {
+            return Ok(());
+        }
+        if self.plan.apply_delay_us == 0 {
+            return self.apply(member);
+        }
+        state.apply_scheduled = true;
+        self.stats.fired(Fault::SlowApply);
+        let at = self.now + self.rng.below(self.plan.apply_delay_us);
+        self.queue.push(at, Happens::Apply { member, boot: state.boot });
+        Ok(())
+    }
+
+    /// Applies all that may be applied, and answers those who wait for it.
+    pub(crate) fn apply(&mut self, member: usize) -> Checked {
+        loop {
+            let state = &mut self.members[member];
+            let Some(machine) = &mut state.machine else { return Ok(()) };
+            let index = machine.applied().index.0 + 1;
+            if index > state.apply_to {
+                break;
+            }
+            let id = state.log[index as usize - 1];
+            let made = self.entries.get(id);
+            let position = made.position();
+            let entry = Entry {
+                position,
+                log_time: LogTime(made.log_time),
+                kind: made.kind,
+                event_count: made.events,
+                payload: self.entries.payload(id),
+            };
+            let applied = machine.apply(&entry, &mut self.outcomes);
+            ensure!(applied.is_ok(), Contract, "member {} does not apply entry {index}: {applied:?}", member + 1);
+            let hash = machine.state_hash();
+            trace!(self, "{} applies {index} of term {}", member + 1, position.term);
+            self.oracle.applies(id, &self.entries, &self.outcomes, hash, &mut self.stats)?;
+            self.index(member, id)?;
+            self.acknowledge(member, position);
+        }
+        // An idle pipeline sends at once what waits.
+        if self.members[member].pending.is_empty() && !self.members[member].accumulator.is_empty() {
+            self.flush(member)?;
+            self.settle(member)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what has changed since the last checkpoint, unless that would be ahead of the durable log.
+    pub(crate) fn checkpoint(&mut self, member: usize) -> Checked {
+        let state = &mut self.members[member];
+        let again = self.now + self.plan.checkpoint_us / 2 + self.rng.below(self.plan.checkpoint_us);
+        self.queue.push(again, Happens::Checkpoint { member, boot: state.boot });
+        let applied = state.applied();
+        if let Some(machine) = state.machine.as_mut().filter(|_| applied <= state.disk.last_index()) {
+            let mut value = [0; MAX_ROW_LEN];
+            let mut rows = 0;
+            while let Some(row) = machine.poll_row(&mut value) {
+                state.disk.stage_row(row.key.to_bytes(), &value[..row.len]);
+                rows += 1;
+            }
+            if rows > 0 {
+                trace!(self, "{} writes a checkpoint of {rows} rows as of entry {applied}", member + 1);
+                self.members[member].disk.write_checkpoint(rows);
+            }
+        }
+        self.tell_wall_clock(member);
+        self.settle(member)
+    }
+
+    pub(crate) fn tell_wall_clock(&mut self, member: usize) {
+        let Member { machine, clock, .. } = &mut self.members[member];
+        if let Some(machine) = machine {
+            machine.set_wall_clock(clock.local(self.now), clock.wall_us(self.now));
+        }
+    }
+
+    /// Notes when the member has to be woken.
+    pub(crate) fn set_alarm(&mut self, member: usize) {
+        let state = &mut self.members[member];
+        if let Some(machine) = &state.machine {
+            let deadline = machine.next_deadline().min(state.accumulator.deadline());
+            state.wake_at = state.clock.reaches(deadline).max(self.now);
+        }
+    }
+}

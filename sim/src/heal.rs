@@ -1,0 +1,93 @@
+//! The end of a schedule: the faults stop, and the cluster has to come to itself.
+
+use crate::trace::trace;
+use crate::violation::{Checked, ensure};
+use crate::world::{Happens, World};
+use eventstream_core::config::{PATIENCE, PATIENCE_SPREAD};
+
+/// Ten election timeouts, in microseconds.
+const PROGRESS_WITHIN: u64 = 10 * (PATIENCE.as_micros() + PATIENCE_SPREAD.as_micros());
+
+impl World {
+    /// Invariant 10: a majority elects and commits in time. In the same time every producer has its answers, and all
+    /// members that are up have applied the same log.
+    pub(crate) fn heal(&mut self) -> Checked {
+        self.stop_faults()?;
+        let (healed_at, before) = (self.now, self.oracle.committed());
+        trace!(self, "*** all faults stop");
+        loop {
+            let has_committed = self.oracle.committed() > before;
+            self.may_begin = !has_committed;
+            if has_committed && self.has_come_to_itself() {
+                break;
+            }
+            ensure!(
+                self.now <= healed_at + PROGRESS_WITHIN,
+                Progress,
+                "{} us after the faults stopped: {} entries committed since, producers settled: {:?}, members: {}",
+                self.now - healed_at,
+                self.oracle.committed() - before,
+                self.producers.iter().map(crate::producer::Producer::is_settled).collect::<Vec<_>>(),
+                self.describe_members()
+            );
+            self.step()?;
+        }
+        self.compare_members()
+    }
+
+    fn stop_faults(&mut self) -> Checked {
+        self.plan.calm();
+        self.network.heal();
+        for member in 0..self.plan.members {
+            let state = &mut self.members[member];
+            (state.paused_until, state.slow_disk_until) = (0, 0);
+            state.clock.set_rate(self.now, 1_000_000);
+            self.set_alarm(member);
+        }
+        // Those that stay down: as many as a majority can do without, and none that is up.
+        let spare = if self.plan.heal_only_majority { (self.plan.members - 1) / 2 } else { 0 };
+        let down = (0..self.plan.members).filter(|&member| !self.members[member].is_up());
+        self.stays_down = down.take(spare).fold(0, |set, member| set | 1 << member);
+        for member in 0..self.plan.members {
+            if !self.members[member].is_up() {
+                self.queue.push(self.now, Happens::Start { member });
+                continue;
+            }
+            for peer in 0..member {
+                self.connect(member, peer);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether all members that are up have applied all there is, and all producers have their answers.
+    fn has_come_to_itself(&self) -> bool {
+        let committed = self.oracle.committed();
+        self.producers.iter().all(crate::producer::Producer::is_settled)
+            && self.members[..self.plan.members]
+                .iter()
+                .filter(|member| member.is_up())
+                .all(|member| member.applied() == committed && member.log.len() as u64 == committed)
+    }
+
+    /// Applied state is held against the model once more, from the other end.
+    fn compare_members(&self) -> Checked {
+        for (at, member) in self.members[..self.plan.members].iter().enumerate() {
+            let Some(machine) = &member.machine else { continue };
+            let (events, expected) = (machine.events(), self.oracle.model.events());
+            ensure!(events == expected, ExactlyOnce, "member {} has {events} events instead of {expected}", at + 1);
+            let topics: u64 = machine.topics().map(|topic| topic.next_offset().0).sum();
+            ensure!(topics == expected, DenseOffsets, "the topics of member {} end at {topics} in all", at + 1);
+        }
+        Ok(())
+    }
+
+    fn describe_members(&self) -> String {
+        let members = self.members[..self.plan.members].iter().enumerate();
+        let texts = members.map(|(at, member)| match &member.machine {
+            Some(machine) => format!("{}: {machine:?}, log {}", at + 1, member.log.len()),
+            None => format!("{}: down", at + 1),
+        });
+        texts.collect::<Vec<_>>().join("; ")
+    }
+}
