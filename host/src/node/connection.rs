@@ -78,11 +78,9 @@ struct Connection {
 }
 
 /// Why a connection ended.
-#[derive(Debug)]
-pub(crate) enum End {
-    /// The other side closed it, or the network did.
-    Lost,
-    /// The engine closed it.
+#[derive(Clone, Copy, Debug)]
+enum End {
+    /// One of the sides closed it, or the network did.
     Closed,
     /// The other side broke the protocol.
     Offence(Offence),
@@ -123,9 +121,9 @@ impl Hub {
 
     /// Serves a connection whose handshake was valid, until it ends. One that comes when the node is being stopped
     /// ends at once: nobody would answer it.
-    pub(crate) async fn serve(&self, stream: TcpStream, role: Role) -> End {
+    pub(crate) async fn serve(&self, stream: TcpStream, role: Role) {
         if self.is_leaving.get() {
-            return End::Closed;
+            return;
         }
         let (mut reading, socket) = stream.into_split();
         let connection = self.table.borrow_mut().insert(role, socket);
@@ -137,13 +135,12 @@ impl Hub {
             end = self.receive(&connection, &mut reading) => end,
         };
         self.table.borrow_mut().close(conn);
-        if let End::Offence(offence) = &end {
-            self.part(&connection, &mut reading, *offence).await;
+        if let End::Offence(offence) = end {
+            self.part(&connection, &mut reading, offence).await;
         }
         self.events.send(Event::Closed { conn }).await;
         // Only now may another connection take the slot: the engine hears of the end before that one begins.
         self.table.borrow_mut().free.push(conn.slot);
-        end
     }
 
     /// Hands every frame to the engine.
@@ -151,7 +148,7 @@ impl Hub {
         let mut receiver = Receiver::new(self.pool);
         loop {
             if socket.readable().await.is_err() {
-                return End::Lost;
+                return End::Closed;
             }
             loop {
                 let Some(room) = receiver.room() else {
@@ -159,7 +156,7 @@ impl Hub {
                     continue;
                 };
                 match read_now(socket, room).await {
-                    Ok(Some(0)) | Err(_) => return End::Lost,
+                    Ok(Some(0)) | Err(_) => return End::Closed,
                     Ok(Some(count)) => receiver.received(count),
                     Ok(None) => break,
                 }
@@ -186,7 +183,7 @@ impl Hub {
                 tokio::select! {
                     ready = connection.socket.writable() => {
                         if ready.is_err() || connection.flush().is_err() {
-                            return End::Lost;
+                            return End::Closed;
                         }
                     }
                     () = connection.attention.notified() => {}

@@ -12,12 +12,12 @@
 //! peers   <-- socket <--ring------- tail
 //! ```
 //!
-//! 1. A **socket** task reads into a 64 KiB block of a fixed pool ([`receive`]), cuts it into frames in place, checks
+//! 1. A **socket** task reads into a 64 KiB block of a fixed pool (`receive`), cuts it into frames in place, checks
 //!    each of them whole (header, checksum, runs, records), and pushes it into the ring to the engine. What fails here
 //!    costs its own connection and nothing else.
-//! 2. The **engine** ([`engine`]) is one loop of short steps: drain inputs, step the replica, drain outputs. It owns
-//!    everything that decides: the replica, the [`tail`] of the log (frames by index), the pending [`acks`], the
-//!    [`subscribers`]. It never waits for a disk or a socket, and nobody else touches its state: there is no lock.
+//! 2. The **engine** (`engine`) is one loop of short steps: drain inputs, step the replica, drain outputs. It owns
+//!    everything that decides: the replica, the `tail` of the log (frames by index), the pending `acks`, the
+//!    `subscriptions`. It never waits for a disk or a socket, and nobody else touches its state: there is no lock.
 //! 3. **Storage** takes all that waits, syncs it as one batch and reports the token; the engine hands it to the
 //!    replica, which then lets go of the votes, replies and commits that depended on it.
 //! 4. Committed entries are applied in order; a receipt leaves for each batch of a client, a delivery for each
@@ -27,17 +27,17 @@
 //!
 //! # Threads
 //!
-//! The same tasks and rings run in two layouts ([`layout`]): *shared* (two cores or fewer) has one thread with a
+//! The same tasks and rings run in two layouts (`layout`): *shared* (two cores or fewer) has one thread with a
 //! tokio current-thread runtime for sockets and engine; *split* gives clients' sockets, peers' sockets and engine a
 //! thread each. Storage and reader have their own threads in both. Each ring has one producing and one consuming
-//! thread; a consumer that sleeps is woken through the doorbell of the core ([`mailbox`]), one that is awake is not.
+//! thread; a consumer that sleeps is woken through the doorbell of the core (`mailbox`), one that is awake is not.
 //!
 //! # Links between nodes
 //!
 //! Every node dials every other, and speaks only on the connections that it dialled: one connection for each ordered
-//! pair of nodes ([`peers`]). So each side sees on its own link, without asking anybody, that the other process is
+//! pair of nodes (`links`). So each side sees on its own link, without asking anybody, that the other process is
 //! gone: the link closes and the immediate redial is refused. That is the reset of the design's section 8. A link
-//! that dies in silence is given up by the kernel after [`socket::UNACKED_LIMIT`], so that a healed network is dialled
+//! that dies in silence is given up by the kernel after a second (`socket`), so that a healed network is dialled
 //! anew and does not wait for the back-off of an old connection.
 //!
 //! # Bounds, and what happens at each
@@ -46,13 +46,14 @@
 //! |---|---|---|
 //! | connections of clients | setting | `Refused`, closed |
 //! | blocks for clients, for peers | two pools | sockets of that kind are not read (TCP back-pressure) until a block is free |
-//! | ring sockets to engine | [`mailbox::EVENTS`] | sockets are not read |
-//! | ring engine to sockets | [`mailbox::COMMANDS`] | the engine takes no new input until there is room |
+//! | ring sockets to engine | 1,024 events (`mailbox`) | sockets are not read |
+//! | ring engine to sockets | 4,096 commands (`mailbox`) | the engine takes no new input until there is room |
 //! | ring engine to storage | storage's | the engine takes no new input until there is room |
-//! | proposed and not applied | [`memory`] | batches wait; when those that wait are too many, `Refused`, retryable |
-//! | queue of a client's connection | [`memory`] | subscriptions fall back to the reader; a client that does not read its receipts is closed |
-//! | queue of a peer's link | [`memory`] | appends are dropped (the protocol finds it by heartbeats), then the link is closed |
-//! | tail | [`memory`] | entries that are durable and applied go; a peer that still lacks them is fed by the reader |
+//! | proposed and not applied | half the clients' pool | batches wait, for 5 s at most; sockets are read while the pool has blocks |
+| batches of one client without an answer | 1 MiB, told in the welcome | `Refused`, retryable |
+//! | unread by a client | 1 MiB; 2 MiB | its subscriptions fall back to the reader; it is closed |
+//! | queue of a peer's link | 12 MiB | appends are dropped (the protocol finds it by heartbeats), then the link is closed |
+//! | tail | a quarter of the clients' pool | entries that are durable, applied and indexed go; a peer that still lacks them is fed by the reader |
 //!
 //! # What can fail
 //!
@@ -63,7 +64,7 @@
 //! | engine | an append whose entries do not follow it | that connection is closed |
 //! | engine | a committed entry that cannot be applied | [`NodeError::Apply`]: the node stops |
 //! | storage | a write or a sync fails | [`NodeError::Storage`]: nothing is acknowledged any more, the node stops |
-//! | reader | a read fails, a checksum is wrong | [`NodeError::Storage`]: the node stops |
+//! | reader | a read fails, a checksum is wrong | [`NodeError::Read`]: the node stops |
 
 mod acks;
 mod clients;
