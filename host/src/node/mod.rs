@@ -50,7 +50,7 @@
 //! | ring engine to sockets | 4,096 commands (`mailbox`) | the engine takes no new input until there is room |
 //! | ring engine to storage | storage's | the engine takes no new input until there is room |
 //! | proposed and not applied | half the clients' pool | batches wait, for 5 s at most; sockets are read while the pool has blocks |
-| batches of one client without an answer | 1 MiB, told in the welcome | `Refused`, retryable |
+//! | batches of one client without an answer | 1 MiB, told in the welcome | `Refused`, retryable |
 //! | unread by a client | 1 MiB; 2 MiB | its subscriptions fall back to the reader; it is closed |
 //! | queue of a peer's link | 12 MiB | appends are dropped (the protocol finds it by heartbeats), then the link is closed |
 //! | tail | a quarter of the clients' pool | entries that are durable, applied and indexed go; a peer that still lacks them is fed by the reader |
