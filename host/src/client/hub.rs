@@ -365,12 +365,17 @@ impl Hub {
     }
 
     fn handle_refused(&mut self, now: Instant, link: usize, refused: &Refused<'_>) -> Result<(), LinkError> {
-        let is_over = matches!(refused.reason, Refusal::NotLeader { .. } | Refusal::Stopping);
-        if let Refusal::NotLeader { term, leader } = refused.reason {
-            self.leadership.handle_leader(term, leader);
-        }
-        if is_over && let Some(node) = self.links[link].node {
-            self.rearm |= self.leadership.handle_refusal(now, node);
+        // In which term it does not lead, if it has said so at all.
+        let over = match refused.reason {
+            Refusal::NotLeader { term, leader } => {
+                self.leadership.handle_leader(term, leader);
+                Some(Some(term))
+            }
+            Refusal::Stopping => Some(None),
+            _ => None,
+        };
+        if let (Some(term), Some(node)) = (over, self.links[link].node) {
+            self.rearm |= self.leadership.handle_refusal(now, node, term);
         }
         match refused.about {
             About::Connection => {
@@ -479,7 +484,8 @@ impl Hub {
     ) -> Option<T> {
         let active = self.producers.get_mut(number)?.active.as_mut()?;
         let Active { window, signals, is_ready } = active;
-        let (had_room, in_flight) = (window.has_room(), window.in_flight_bytes());
+        let (had_room, had_acks, unanswered) = (window.has_room(), window.has_acks(), window.unanswered());
+        let in_flight = window.in_flight_bytes();
         let result = act(window);
         while let Some((waiter, answer)) = window.poll_answer() {
             // A receiver that is gone does not want to know.
@@ -488,7 +494,8 @@ impl Hub {
         if window.has_room() && !had_room {
             signals.room.notify_waiters();
         }
-        if window.has_acks() || window.unanswered() == 0 {
+        let is_all_answered = window.unanswered() == 0 && unanswered > 0;
+        if is_all_answered || (window.has_acks() && !had_acks) {
             signals.answered.notify_waiters();
         }
         self.in_flight_bytes = self.in_flight_bytes + window.in_flight_bytes() - in_flight;

@@ -279,6 +279,46 @@ async fn many_events_keep_their_order_and_the_nodes_limit() {
     assert_eq!(acknowledged, EVENTS);
 }
 
+/// Whoever waits for answers lets others run, also while there is nothing to be answered.
+#[tokio::test]
+async fn answers_are_waited_for_while_the_sender_pauses() {
+    let node = Node::new(1).await;
+    let client = client_of(&[&node], PATIENT);
+    let (pause, paused) = tokio::sync::oneshot::channel();
+    let serve = async {
+        let mut conn = node.accept(1, Some(1)).await;
+        conn.opened(1, 0).await;
+        let first = conn.batch().await;
+        conn.accept(&first, 0).await;
+        // By its next ping the client has seen the answer.
+        conn.pinged().await;
+        pause.send(()).expect("the sender waits");
+        let second = conn.batch().await;
+        conn.accept(&second, 1).await;
+        conn
+    };
+    let publish = async {
+        let producer = client.producer(PRODUCER, Start::Next).await.expect("opened");
+        let (mut sender, mut acks) = producer.split();
+        let send = async {
+            sender.send("t", b"", b"a").await.expect("room");
+            paused.await.expect("the server goes on");
+            sender.send("t", b"", b"b").await.expect("room");
+            drop(sender);
+        };
+        let count = async {
+            let mut offsets = Vec::new();
+            while let Some(ack) = acks.next().await {
+                offsets.extend(ack.expect("acknowledged").offset);
+            }
+            offsets
+        };
+        tokio::join!(send, count).1
+    };
+    let (_conn, offsets) = tokio::join!(serve, publish);
+    assert_eq!(offsets, [Offset(0), Offset(1)]);
+}
+
 #[tokio::test]
 async fn connections_end_with_the_last_handle() {
     let node = Node::new(1).await;

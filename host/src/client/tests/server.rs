@@ -87,7 +87,7 @@ impl Conn {
         self.stream.write_all(bytes).await.expect("a client that reads");
     }
 
-    /// Waits for the next frame and hands it to `read`; pings are answered on the way. `None` when the client is gone.
+    /// Waits for the next frame and hands it to `read`; pings are passed over. `None` when the client is gone.
     async fn receive<T>(&mut self, read: impl Fn(Kind, &[u8], u64, u16) -> T) -> Option<T> {
         loop {
             if let Some(frame) = self.inbox.next_frame().expect("a good frame") {
@@ -99,6 +99,14 @@ impl Conn {
             }
             self.stream.readable().await.ok()?;
             self.inbox.fill_from(&self.stream).ok()?;
+        }
+    }
+
+    /// Waits for a ping.
+    pub(super) async fn pinged(&mut self) {
+        while self.inbox.next_frame().expect("a good frame").is_none_or(|frame| frame.header().kind != Kind::Ping) {
+            self.stream.readable().await.expect("connected");
+            self.inbox.fill_from(&self.stream).expect("connected");
         }
     }
 
