@@ -1,0 +1,144 @@
+//! `eventstream node`: one node.
+
+use super::output::Output;
+use super::{Exit, Failure};
+use eventstream_host::config::{Config, Key, Settings};
+use eventstream_host::node::{self, Node, StartError, Stopper};
+use serde_json::json;
+use std::path::PathBuf;
+use std::{io, thread};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Run a node.
+///
+/// What can be set stands in a file (name = value), in the environment (EVENTSTREAM_NODE_ and the name in capitals) or
+/// among the options below; a later one of these wins. It runs until SIGINT or SIGTERM.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// A file of settings
+    #[arg(long, value_name = "FILE", required_unless_present = "dir")]
+    config: Option<PathBuf>,
+    /// The node's directory, which `eventstream init` has made
+    #[arg(long)]
+    dir: Option<String>,
+    /// HOST:PORT to listen on; by default the address that the cluster knows
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
+    /// The words that let the node listen beyond loopback
+    #[arg(long, value_name = "WORDS")]
+    accept_risk: Option<String>,
+    /// auto, shared or split
+    #[arg(long)]
+    threads: Option<String>,
+    /// Connections of clients at a time
+    #[arg(long, value_name = "N")]
+    connections: Option<String>,
+    /// Memory for what clients have sent, in MiB
+    #[arg(long, value_name = "MIB")]
+    client_pool_mib: Option<String>,
+    /// Memory for what the other nodes have sent, in MiB
+    #[arg(long, value_name = "MIB")]
+    peer_pool_mib: Option<String>,
+    /// Milliseconds between checkpoints of the applied state
+    #[arg(long, value_name = "MS")]
+    checkpoint_ms: Option<String>,
+    /// The most memory that the node's plan may add up to, in MiB
+    #[arg(long, value_name = "MIB")]
+    memory_mib: Option<String>,
+    /// Stop when standard input ends: for whoever starts nodes and must not leave them behind
+    #[arg(long, hide = true)]
+    stop_at_end_of_input: bool,
+}
+
+pub(super) fn run(args: Args, output: Output) -> Result<(), Failure> {
+    let stop_at_end_of_input = args.stop_at_end_of_input;
+    let config = config(args)?;
+    let node = Node::start(&config).map_err(start_failure)?;
+    let (identity, addresses) = (&config.identity, node.addresses());
+    let addresses = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    let plan = node::memory_plan(&config);
+    output.result(
+        || {
+            format!(
+                "memory, at most:\n{plan}node {} of cluster {} listens on {addresses}",
+                identity.node, identity.cluster
+            )
+        },
+        || {
+            json!({
+                "node": identity.node.0,
+                "cluster": identity.cluster.to_string(),
+                "addresses": node.addresses().iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "memory_bytes": plan.total_bytes(),
+            })
+        },
+    )?;
+    stop_when_told(node.stopper(), stop_at_end_of_input, output).map_err(Failure::failed)?;
+    node.wait().map_err(|error| Failure::failed(format_args!("node {}: {error}", identity.node)))?;
+    output.note(&format!("node {} has stopped", identity.node));
+    Ok(())
+}
+
+/// Stops the node at the first signal, and the process at the second.
+fn stop_when_told(stopper: Stopper, at_end_of_input: bool, output: Output) -> io::Result<()> {
+    if at_end_of_input {
+        let stopper = stopper.clone();
+        thread::Builder::new().name("input".into()).spawn(move || {
+            // Whatever comes is of no interest, only that it ends; an error is an end too.
+            let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
+            stopper.shutdown();
+        })?;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut interrupt, mut terminate) = {
+        let _within = runtime.enter();
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+    };
+    let mut told = move || {
+        runtime.block_on(async {
+            tokio::select! { _ = interrupt.recv() => {} _ = terminate.recv() => {} }
+        });
+    };
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        told();
+        output.note("stopping; a second signal ends the process at once");
+        stopper.shutdown();
+        told();
+        std::process::exit(Exit::Failed as i32);
+    })?;
+    Ok(())
+}
+
+/// Whether the configuration is at fault, or the machine.
+fn start_failure(error: StartError) -> Failure {
+    let exit = match error {
+        StartError::Memory { .. } | StartError::Listen { .. } => Exit::Usage,
+        _ => Exit::Failed,
+    };
+    Failure::new(exit, error)
+}
+
+fn config(args: Args) -> Result<Config, Failure> {
+    let settings = match &args.config {
+        Some(file) => Settings::new().file(file),
+        None => Settings::new(),
+    };
+    let settings = settings
+        .environment(environment())
+        .flag(Key::Dir, args.dir)
+        .flag(Key::Listen, args.listen)
+        .flag(Key::AcceptRisk, args.accept_risk)
+        .flag(Key::Threads, args.threads)
+        .flag(Key::Connections, args.connections)
+        .flag(Key::ClientPoolMib, args.client_pool_mib)
+        .flag(Key::PeerPoolMib, args.peer_pool_mib)
+        .flag(Key::CheckpointMs, args.checkpoint_ms)
+        .flag(Key::MemoryMib, args.memory_mib);
+    settings.check().map_err(Failure::usage)
+}
+
+/// The environment's variables, as far as they have a name that can be one of ours.
+fn environment() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
+}

@@ -1,0 +1,199 @@
+//! `eventstream status`: who leads, and how far each node is.
+
+use super::output::Output;
+use super::{Exit, Failure, Servers, block_on};
+use core::time::Duration;
+use eventstream_core::id::{Index, NodeId};
+use eventstream_core::wire::NodeRole;
+use eventstream_host::client::{LinkError, StatusReport, status};
+use eventstream_host::identity::Address;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use tokio::task::JoinSet;
+
+/// Show the nodes: role, term, commit, applied, lag, state hash.
+///
+/// Any node tells where the others are; each is then asked itself. Nodes that have applied the same index must have the
+/// same state hash.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    servers: Servers,
+}
+
+/// A node, and what it has answered.
+struct Row {
+    address: String,
+    node: Option<NodeId>,
+    answer: Result<StatusReport, LinkError>,
+}
+
+pub(super) fn run(args: &Args, output: Output) -> Result<(), Failure> {
+    for server in &args.servers.servers {
+        server.trim().parse::<Address>().map_err(Failure::usage)?;
+    }
+    block_on(async {
+        let rows = ask_all(&args.servers.servers, args.servers.patience()).await;
+        if rows.iter().all(|row| row.answer.is_err()) {
+            let each = |row: &Row| match &row.answer {
+                Err(error) => format!("{}: {error}", row.address),
+                Ok(_) => row.address.clone(),
+            };
+            let all = rows.iter().map(each).collect::<Vec<_>>().join("; ");
+            return Err(Failure::new(Exit::Unreachable, format_args!("no node answers ({all}); is one running?")));
+        }
+        output.result(|| text(&rows), || object(&rows))?;
+        match diverged(&rows) {
+            None => Ok(()),
+            Some((one, other)) => Err(Failure::failed(format_args!(
+                "nodes {one} and {other} have applied the same index and differ in state: stop publishing and report it"
+            ))),
+        }
+    })
+}
+
+/// Asks the servers, and then the members that they have told of.
+async fn ask_all(servers: &[String], patience: Duration) -> Vec<Row> {
+    let mut rows = ask_each(servers.iter().map(|address| (address.trim().to_owned(), None)).collect(), patience).await;
+    let mut unknown = BTreeMap::new();
+    for member in rows.iter().filter_map(|row| row.answer.as_ref().ok()).flat_map(|report| &report.members) {
+        let is_known = |row: &Row| row.node == Some(member.node) || row.address == member.address;
+        if !rows.iter().any(is_known) {
+            unknown.insert(member.address.clone(), Some(member.node));
+        }
+    }
+    rows.extend(ask_each(unknown.into_iter().collect(), patience).await);
+    rows.sort_by(|a, b| (a.node.is_none(), a.node, &a.address).cmp(&(b.node.is_none(), b.node, &b.address)));
+    rows.dedup_by(|b, a| a.node.is_some() && a.node == b.node);
+    rows
+}
+
+async fn ask_each(servers: Vec<(String, Option<NodeId>)>, patience: Duration) -> Vec<Row> {
+    let mut asked = JoinSet::new();
+    for (address, node) in servers {
+        asked.spawn(async move {
+            let answer = status(&address, patience).await;
+            let node = answer.as_ref().ok().map(|report| report.node).or(node);
+            Row { address, node, answer }
+        });
+    }
+    asked.join_all().await
+}
+
+/// Two nodes that have applied the same index and do not agree on the state.
+fn diverged(rows: &[Row]) -> Option<(NodeId, NodeId)> {
+    let mut first_at: BTreeMap<Index, &StatusReport> = BTreeMap::new();
+    rows.iter().filter_map(|row| row.answer.as_ref().ok()).find_map(|report| {
+        let first = first_at.entry(report.applied).or_insert(report);
+        (first.state_hash != report.state_hash).then_some((first.node, report.node))
+    })
+}
+
+/// Entries that a node has still to apply, as far as any node knows.
+fn lag(rows: &[Row], report: &StatusReport) -> u64 {
+    let committed = rows.iter().filter_map(|row| row.answer.as_ref().ok()).map(|report| report.commit.0).max();
+    committed.unwrap_or(0).saturating_sub(report.applied.0)
+}
+
+const fn role(role: NodeRole) -> &'static str {
+    match role {
+        NodeRole::Follower => "follower",
+        NodeRole::Candidate => "candidate",
+        NodeRole::Leader => "leader",
+    }
+}
+
+fn text(rows: &[Row]) -> String {
+    let head = ["NODE", "ADDRESS", "ROLE", "TERM", "COMMIT", "APPLIED", "LAG", "EVENTS", "STATE HASH", "UPTIME"];
+    let mut table = vec![head.map(str::to_owned).to_vec()];
+    for row in rows {
+        let node = row.node.map_or_else(|| "?".to_owned(), |node| node.to_string());
+        table.push(match &row.answer {
+            Ok(report) => vec![
+                node,
+                row.address.clone(),
+                role(report.role).to_owned(),
+                report.term.to_string(),
+                report.commit.to_string(),
+                report.applied.to_string(),
+                lag(rows, report).to_string(),
+                report.events.to_string(),
+                format!("{:016x}", report.state_hash),
+                format!("{} s", report.uptime.as_secs()),
+            ],
+            Err(error) => vec![node, row.address.clone(), format!("unreachable: {error}")],
+        });
+    }
+    let mut lines = aligned(&table);
+    // Only a leader asks the others for their clocks.
+    let mut leaders = rows.iter().filter_map(|row| row.answer.as_ref().ok()).filter(|r| r.role == NodeRole::Leader);
+    if leaders.any(|report| !report.clocks_agree) {
+        lines.push("The wall clocks of a majority do not agree: log time does not follow them.".to_owned());
+    }
+    lines.join("\n")
+}
+
+/// Columns as wide as their widest cell; the last cell of a row may be wider.
+fn aligned(table: &[Vec<String>]) -> Vec<String> {
+    let columns = table.iter().map(Vec::len).max().unwrap_or(0);
+    let is_in_column = |row: &&Vec<String>, column| row.len() > column + 1 || row.len() == columns;
+    let width = |column| {
+        let rows = table.iter().filter(|row| is_in_column(row, column));
+        rows.filter_map(|row| row.get(column)).map(String::len).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    table.iter().map(line).collect()
+}
+
+fn object(rows: &[Row]) -> Value {
+    let nodes = rows.iter().map(|row| match &row.answer {
+        Ok(report) => node_object(rows, row, report),
+        Err(error) => json!({
+            "node": row.node.map(|node| node.0),
+            "address": row.address,
+            "reachable": false,
+            "error": error.to_string(),
+        }),
+    });
+    json!({ "nodes": nodes.collect::<Vec<_>>() })
+}
+
+fn node_object(rows: &[Row], row: &Row, report: &StatusReport) -> Value {
+    let members = report.members.iter().map(|member| {
+        json!({
+            "node": member.node.0,
+            "address": member.address,
+            "connected": member.is_connected,
+            "matched": member.matched.map(|index| index.0),
+            "heard_us": member.heard.map(|heard| heard.as_micros() as u64),
+        })
+    });
+    json!({
+        "node": report.node.0,
+        "address": row.address,
+        "reachable": true,
+        "cluster": report.cluster.to_string(),
+        "incarnation": report.incarnation.to_string(),
+        "role": role(report.role),
+        "term": report.term.0,
+        "leader": report.leader.map(|leader| leader.0),
+        "last": report.last.0,
+        "durable": report.durable.0,
+        "commit": report.commit.0,
+        "applied": report.applied.0,
+        "lag": lag(rows, report),
+        "log_time_us": report.log_time.0,
+        "clocks_agree": report.clocks_agree,
+        "state_hash": format!("{:016x}", report.state_hash),
+        "topics": report.topics,
+        "producers": report.producers,
+        "events": report.events,
+        "uptime_us": report.uptime.as_micros() as u64,
+        "version": report.version,
+        "members": members.collect::<Vec<_>>(),
+    })
+}
