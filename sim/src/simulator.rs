@@ -8,7 +8,6 @@ use core::cell::Cell;
 use core::fmt;
 use core::panic::AssertUnwindSafe;
 use core::sync::atomic::{AtomicU64, Ordering};
-use eventstream_core::raft::Faults;
 use std::panic::catch_unwind;
 
 /// Runs schedules. Keeps its memory from one to the next.
@@ -39,13 +38,6 @@ impl fmt::Display for Failure {
 }
 
 impl core::error::Error for Failure {}
-
-impl Default for Rules {
-    /// 2,000 steps, no mistakes, disks are looked at.
-    fn default() -> Self {
-        Self { steps: 2_000, faults: Faults::NONE, looks_at_disks: true }
-    }
-}
 
 impl Simulator {
     /// A simulator under these rules.

@@ -95,6 +95,13 @@ pub struct Rules {
     pub looks_at_disks: bool,
 }
 
+impl Default for Rules {
+    /// 2,000 steps, no mistakes, disks are looked at.
+    fn default() -> Self {
+        Self { steps: 2_000, faults: Faults::NONE, looks_at_disks: true }
+    }
+}
+
 /// A simulated world. Its memory is used again by the next schedule.
 pub(crate) struct World {
     pub(crate) rules: Rules,
