@@ -48,7 +48,7 @@ enum Command {
 /// The servers of a client's command.
 #[derive(Debug, clap::Args)]
 struct Servers {
-    /// Nodes of the cluster, HOST:PORT; one is enough, the others are learned from it.
+    /// Nodes of the cluster, HOST:PORT. One is enough to publish; a subscription reads from these alone
     #[arg(
         long,
         value_name = "A,B,C",

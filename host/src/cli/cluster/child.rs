@@ -38,12 +38,27 @@ pub(super) struct Ended {
 
 impl fmt::Display for Ended {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let log = self.directory.join("log.txt");
         match &self.status {
-            Ok(status) => write!(f, "node {} has ended ({status}), see {}", self.node, log.display()),
-            Err(error) => write!(f, "node {} is lost ({error}), see {}", self.node, log.display()),
+            Ok(status) => write!(f, "node {} has ended ({status})", self.node)?,
+            Err(error) => write!(f, "node {} is lost ({error})", self.node)?,
         }
+        let log = log_file(&self.directory);
+        if let Some(line) = last_line(&log) {
+            write!(f, "; its last words: {line}")?;
+        }
+        write!(f, "; see {}", log.display())
     }
+}
+
+/// Where what a node prints goes.
+fn log_file(directory: &Path) -> PathBuf {
+    directory.join("log.txt")
+}
+
+fn last_line(log: &Path) -> Option<String> {
+    let text = std::fs::read(log).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    text.lines().rfind(|line| !line.is_empty()).map(str::to_owned)
 }
 
 impl Children {
@@ -60,7 +75,7 @@ impl Children {
     pub(super) fn start(&mut self, node: NodeId) -> Result<(), Failure> {
         let directory = node_directory(&self.dir, node);
         let start = || {
-            let log = OpenOptions::new().create(true).append(true).open(directory.join("log.txt"))?;
+            let log = OpenOptions::new().create(true).append(true).open(log_file(&directory))?;
             let mut command = Command::new(std::env::current_exe()?);
             command.arg("node").arg("--dir").arg(&directory).arg("--stop-at-end-of-input");
             command.stdin(Stdio::piped()).stderr(log.try_clone()?).stdout(log);
