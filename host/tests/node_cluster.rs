@@ -234,3 +234,40 @@ fn producers_on_many_connections_do_not_mix() {
         client.unsubscribe(1);
     }
 }
+
+#[test]
+fn pools_of_a_few_blocks_slow_a_cluster_down_and_nothing_more() {
+    let mut cluster = Cluster::with(3, |config| {
+        config.client_pool_bytes = 8 << 16;
+        config.peer_pool_bytes = 24 << 16;
+    });
+    let leader = cluster.leader();
+    let late = (leader + 1) % 3;
+    cluster.stop_node(late);
+    let mut client = cluster.client(leader);
+    client.open_producer(1);
+    publish_in_flight(&mut client, 0);
+    cluster.start_node(late);
+    let last = publish_in_flight(&mut client, 6_400);
+    cluster.agree(last);
+    let mut subscriber = cluster.client(late);
+    subscriber.subscribe(1, "t", StartAt::Beginning);
+    let offsets: Vec<u64> = subscriber.events(12_800).into_iter().map(|(_, offset, _)| offset.0).collect();
+    assert_eq!(offsets, (0..12_800).collect::<Vec<_>>());
+}
+
+/// 400 batches of 16 events of 1 KiB, ten of them under way at a time.
+fn publish_in_flight(client: &mut Client, first_offset: u64) -> Index {
+    let events = payloads(&"x".repeat(1_024), 16);
+    (0..10).for_each(|_| _ = client.publish("t", &events));
+    let mut last = Index::ZERO;
+    for number in 0..400 {
+        let (_, index, runs) = client.receipt();
+        assert_eq!(runs, [RunReceipt::accepted(16, Offset(first_offset + number * 16))]);
+        last = index;
+        if number < 390 {
+            client.publish("t", &events);
+        }
+    }
+    last
+}
