@@ -13,6 +13,8 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 struct Cluster {
     supervisor: Option<Child>,
     servers: String,
+    /// The nodes' processes.
+    pids: Vec<Pid>,
 }
 
 fn command(arguments: &[&str]) -> Command {
@@ -34,7 +36,7 @@ impl Cluster {
     /// Starts it and waits until it says that it is ready.
     fn start(dir: &Path, more: &[&str]) -> Self {
         let mut supervisor = command(&["--json", "cluster", "--dir"]);
-        supervisor.arg(dir).args(more).stdout(Stdio::piped());
+        supervisor.arg(dir).args(more).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut supervisor = supervisor.spawn().expect("the binary runs");
         let mut ready = String::new();
         BufReader::new(supervisor.stdout.take().expect("piped")).read_line(&mut ready).expect("it says something");
@@ -42,7 +44,9 @@ impl Cluster {
         let address = |node: &Value| node["address"].as_str().expect("an address").to_owned();
         let servers: Vec<String> = ready["nodes"].as_array().expect("nodes").iter().map(address).collect();
         assert_eq!(servers.len(), 3);
-        Self { supervisor: Some(supervisor), servers: servers.join(",") }
+        let pid = |node: &Value| Pid::from_raw(i32::try_from(node["pid"].as_i64()?).ok()?);
+        let pids = ready["nodes"].as_array().expect("nodes").iter().map(|node| pid(node).expect("a process")).collect();
+        Self { supervisor: Some(supervisor), servers: servers.join(","), pids }
     }
 
     fn new(dir: &Path) -> Self {
@@ -213,4 +217,20 @@ fn ctrl_c_stops_all_nodes_and_the_data_stays() {
     assert!(read == input, "something else was kept than was published");
     let wrong = command(&["cluster", "--nodes", "5", "--dir"]).arg(dir.path()).output().expect("the binary runs");
     assert_eq!(wrong.status.code(), Some(2), "{}", String::from_utf8_lossy(&wrong.stderr));
+}
+
+#[test]
+fn a_node_that_is_killed_is_reported_and_started_again_if_asked_for() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let port = base_port().to_string();
+    let mut cluster = Cluster::start(dir.path(), &["--base-port", &port, "--restart"]);
+    let told = cluster.supervisor.as_mut().and_then(|supervisor| supervisor.stderr.take()).expect("piped");
+    kill_process(cluster.pids[1], Signal::KILL).expect("running");
+    // Before that it may have told that it waits for a leader.
+    let mut told = BufReader::new(told).lines().map(|line| line.expect("text"));
+    let line = told.find(|line| line.contains("ended")).expect("it says that a node has ended");
+    assert!(line.contains("node 2 has ended (signal: 9 (SIGKILL))") && line.contains("started again"), "{line}");
+    let second = cluster.servers.split(',').nth(1).expect("three servers");
+    let is_up = || command(&["status", "--servers", second]).output().expect("the binary runs").stdout;
+    while !String::from_utf8_lossy(&is_up()).contains("follower") {}
 }

@@ -18,9 +18,9 @@ const CANDIDATES: [&str; 8] = [
     "/etc/services",
 ];
 /// A shorter input is over before anything can happen to it: it is repeated.
-const LINES_MIN: usize = 50_000;
+const LINES_MIN: usize = 200_000;
 /// No more is taken of a log that nobody has named.
-const LINES_MAX: usize = 200_000;
+const LINES_MAX: usize = 500_000;
 
 /// The events, in order: a line each.
 pub(crate) struct Input {

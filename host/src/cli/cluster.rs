@@ -118,7 +118,7 @@ async fn supervise(args: &Args, members: &[Member], output: Output) -> Result<()
             return Err(failure);
         }
     };
-    announce(args, members, leader, output)?;
+    announce(args, members, &children, leader, output)?;
     loop {
         let ended = tokio::select! {
             ended = children.ended() => ended,
@@ -164,7 +164,13 @@ async fn wait_for_leader(members: &[Member]) -> Result<NodeId, Failure> {
     Err(Failure::failed(format_args!("no leader after {} s: the nodes' log.txt may tell why", STARTUP.as_secs())))
 }
 
-fn announce(args: &Args, members: &[Member], leader: NodeId, output: Output) -> Result<(), Failure> {
+fn announce(
+    args: &Args,
+    members: &[Member],
+    children: &Children,
+    leader: NodeId,
+    output: Output,
+) -> Result<(), Failure> {
     let text = || {
         let line = |member: &Member| {
             let (id, address) = (member.id, &member.address);
@@ -178,7 +184,8 @@ fn announce(args: &Args, members: &[Member], leader: NodeId, output: Output) -> 
     let object = || {
         let nodes = members.iter().map(|member| {
             let directory = node_directory(&args.dir, member.id);
-            json!({ "node": member.id.0, "address": member.address.as_str(), "directory": directory })
+            let pid = children.pid(member.id);
+            json!({ "node": member.id.0, "address": member.address.as_str(), "directory": directory, "pid": pid })
         });
         json!({ "nodes": nodes.collect::<Vec<_>>(), "leader": leader.0 })
     };

@@ -70,6 +70,11 @@ impl Children {
         self.pids.is_empty()
     }
 
+    /// The process of a node, if it runs.
+    pub(super) fn pid(&self, node: NodeId) -> Option<i32> {
+        self.pids.get(&node).map(|pid| pid.as_raw_nonzero().get())
+    }
+
     /// Starts a node. It stops when its standard input ends, which it does when this process does, however that is. A
     /// group of its own keeps Ctrl-C on the terminal from it: it is told to stop when all are.
     pub(super) fn start(&mut self, node: NodeId) -> Result<(), Failure> {

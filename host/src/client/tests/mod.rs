@@ -16,8 +16,15 @@ fn client_of(nodes: &[&Node], patience: Duration) -> Client {
 
 /// Long enough never to end in a test that works.
 const PATIENT: Duration = Duration::from_secs(60);
-/// For tests that wait for its end.
-const IMPATIENT: Duration = Duration::from_millis(100);
+/// For tests that wait for its end, and before it for no more than an answer of a node that is connected.
+const IMPATIENT: Duration = Duration::from_millis(500);
+
+/// Waits until a node has answered the client.
+async fn connected(client: &Client) {
+    while client.cluster().is_none() {
+        tokio::task::yield_now().await;
+    }
+}
 
 #[tokio::test]
 async fn servers_are_checked_before_anything_is_tried() {

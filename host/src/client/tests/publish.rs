@@ -1,5 +1,5 @@
 use super::server::{MAX_INFLIGHT, Node};
-use super::{IMPATIENT, PATIENT, client_of};
+use super::{IMPATIENT, PATIENT, client_of, connected};
 use crate::client::{Failure, OpenError, Outcome, PublishError, Start, producer_id};
 use eventstream_core::id::{ClusterId, Epoch, NodeId, Offset, ProducerId, Sequence, Term};
 use eventstream_core::receipt::RunReceipt;
@@ -178,8 +178,9 @@ async fn a_node_of_another_cluster_is_not_used() {
 async fn without_a_leader_a_producer_is_not_opened() {
     let node = Node::new(1).await;
     let client = client_of(&[&node], IMPATIENT);
-    let serve = node.accept(1, None);
-    let (_conn, producer) = tokio::join!(serve, client.producer(PRODUCER, Start::Next));
+    let _conn = node.accept(1, None).await;
+    connected(&client).await;
+    let producer = client.producer(PRODUCER, Start::Next).await;
     let Err(OpenError::NoLeader { servers }) = producer else { panic!("{producer:?}") };
     assert_eq!(servers, format!("{}: connected", node.address));
 }
@@ -188,8 +189,9 @@ async fn without_a_leader_a_producer_is_not_opened() {
 async fn an_event_without_an_answer_is_unknown_and_is_still_sent() {
     let node = Node::new(1).await;
     let client = client_of(&[&node], IMPATIENT);
+    let mut conn = node.accept(1, Some(1)).await;
+    connected(&client).await;
     let serve = async {
-        let mut conn = node.accept(1, Some(1)).await;
         conn.opened(1, 0).await;
         conn.batch().await;
         conn
