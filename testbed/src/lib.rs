@@ -4,13 +4,16 @@
 //! happens in the field: SIGKILL, SIGTERM, a cable that is pulled. What it can tell about them comes through the public
 //! client.
 
+pub mod check;
+pub mod load;
 pub mod namespaces;
 pub mod network;
 mod process;
 pub mod proxy;
 
+pub use load::{Ledger, Load, Progress};
 pub use namespaces::{CLIENTS, Spoke};
-pub use network::Network;
+pub use network::{Clients, Network};
 pub use process::NodeProcess;
 
 use eventstream_core::config::Parameters;
@@ -50,6 +53,11 @@ impl Cluster {
     /// All node numbers.
     pub fn nodes(&self) -> impl Iterator<Item = Spoke> + use<> {
         1..=self.nodes
+    }
+
+    /// The numbers of the nodes that were started and not killed or stopped since.
+    pub fn running(&self) -> impl Iterator<Item = Spoke> {
+        self.running.keys().copied()
     }
 
     /// Where a client reaches a node.
@@ -129,20 +137,10 @@ impl Cluster {
         self.network.heal(node, CLIENTS);
     }
 
-    /// Runs `work` where the clients are, on a thread and a tokio runtime of its own, and returns what it returns.
-    ///
-    /// # Panics
-    /// When `work` does.
-    pub fn as_client<T: Send>(&self, work: impl AsyncFnOnce() -> T + Send) -> T {
-        let ran = std::thread::scope(|scope| {
-            let thread = scope.spawn(|| {
-                self.network.enter_as_client();
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-                runtime.block_on(work())
-            });
-            thread.join()
-        });
-        ran.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    /// The place of the clients, to be used from any thread.
+    #[must_use]
+    pub fn clients(&self) -> Clients {
+        self.network.clients()
     }
 
     fn initialise(&self) {

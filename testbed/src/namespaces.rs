@@ -8,6 +8,7 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::fs::File;
 use std::io;
 use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// A spoke of the star: node 1 and up, or the clients at [`CLIENTS`].
@@ -48,7 +49,7 @@ impl Namespaces {
 
     /// A command that runs `program` on a spoke.
     #[must_use]
-    pub fn command(&self, spoke: Spoke, program: &std::path::Path) -> Command {
+    pub fn command(&self, spoke: Spoke, program: &Path) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name(spoke)]).arg(program);
         command
@@ -70,14 +71,10 @@ impl Namespaces {
         self.rule("del", from, to)
     }
 
-    /// Moves the calling thread to a spoke for good: sockets that it opens from now on are there.
-    ///
-    /// # Errors
-    /// When the namespace cannot be entered.
-    pub fn enter(&self, spoke: Spoke) -> io::Result<()> {
-        let namespace = File::open(format!("/run/netns/{}", self.name(spoke)))?;
-        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-        Ok(())
+    /// What stands for a spoke's namespace in the file system.
+    #[must_use]
+    pub fn path(&self, spoke: Spoke) -> PathBuf {
+        Path::new("/run/netns").join(self.name(spoke))
     }
 
     fn hub(&self) -> String {
@@ -125,6 +122,15 @@ impl Drop for Namespaces {
     }
 }
 
+/// Moves the calling thread to a namespace for good: sockets that it opens from now on are there.
+///
+/// # Errors
+/// When the namespace cannot be entered.
+pub fn enter(namespace: &Path) -> io::Result<()> {
+    move_into_link_name_space(File::open(namespace)?.as_fd(), Some(LinkNameSpaceType::Network))?;
+    Ok(())
+}
+
 fn run(program: &str, arguments: &[&str]) -> Result<(), String> {
     let output = Command::new(program)
         .args(arguments)
@@ -158,7 +164,7 @@ mod tests {
         let (ready, listening) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                star.enter(2).expect("enter");
+                enter(&star.path(2)).expect("enter");
                 let listener = TcpListener::bind((Namespaces::address(2), 7000)).expect("bind");
                 ready.send(()).expect("send");
                 let (mut stream, _) = listener.accept().expect("accept");
@@ -169,7 +175,7 @@ mod tests {
             });
             listening.recv().expect("listening");
             scope.spawn(|| {
-                star.enter(CLIENTS).expect("enter");
+                enter(&star.path(CLIENTS)).expect("enter");
                 let mut stream = TcpStream::connect((Namespaces::address(2), 7000)).expect("connect");
                 let mut byte = [0];
                 star.cut(2, CLIENTS).expect("cut");

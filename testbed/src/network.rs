@@ -1,11 +1,11 @@
 //! The network between the nodes and the clients of a test: namespaces where they can be had, else the fault proxy.
 
-use crate::namespaces::{CLIENTS, Namespaces, Spoke};
+use crate::namespaces::{CLIENTS, Namespaces, Spoke, enter};
 use crate::proxy::Proxy;
 use core::net::SocketAddr;
 use std::collections::HashMap;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// The port of every node in a namespace of its own.
@@ -87,14 +87,10 @@ impl Network {
         }
     }
 
-    /// Moves the calling thread to where the clients are.
-    ///
-    /// # Panics
-    /// When the namespace cannot be entered.
-    pub fn enter_as_client(&self) {
-        if let Self::Namespaces(star) = self {
-            star.enter(CLIENTS).expect("the clients' namespace");
-        }
+    /// The place of the clients.
+    #[must_use]
+    pub fn clients(&self) -> Clients {
+        Clients { namespace: if let Self::Namespaces(star) = self { Some(star.path(CLIENTS)) } else { None } }
     }
 
     /// Cuts two spokes off from each other, in silence.
@@ -119,6 +115,33 @@ impl Network {
             Self::Proxy { proxy, .. } => both(one, other, |from, to| proxy.set_open(from, to, true)),
             Self::Loopback { .. } => panic!("plain loopback cannot be cut"),
         }
+    }
+}
+
+/// Where the clients are.
+#[derive(Clone, Debug)]
+pub struct Clients {
+    namespace: Option<PathBuf>,
+}
+
+impl Clients {
+    /// Runs `work` there, on a thread and a tokio runtime of its own, and returns what it returns.
+    ///
+    /// # Panics
+    ///
+    /// When `work` does, or when the place cannot be entered.
+    pub fn run<T: Send>(&self, work: impl AsyncFnOnce() -> T + Send) -> T {
+        let ran = std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                if let Some(namespace) = &self.namespace {
+                    enter(namespace).expect("the clients' namespace");
+                }
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+                runtime.block_on(work())
+            });
+            thread.join()
+        });
+        ran.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 }
 
