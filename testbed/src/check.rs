@@ -33,6 +33,24 @@ impl Cluster {
         })
     }
 
+    /// Waits until every running node follows the same leader and has applied what was committed when they all did.
+    ///
+    /// # Panics
+    ///
+    /// If they do not get there within a minute.
+    pub fn await_whole(&self) {
+        let running = self.running().count();
+        let committed = self.await_statuses("all nodes behind one leader", |statuses| {
+            let first = statuses.first().filter(|first| first.leader.is_some() && statuses.len() == running)?;
+            let same = |status: &StatusReport| (status.term, status.leader) == (first.term, first.leader);
+            statuses.iter().all(same).then(|| statuses.iter().map(|status| status.commit).max())
+        });
+        self.await_statuses("all nodes up to date", |statuses| {
+            let done = statuses.len() == running && statuses.iter().all(|status| Some(status.applied) >= committed);
+            done.then_some(())
+        });
+    }
+
     /// Waits until every running node has applied the same last entry, and checks that their state is the same.
     ///
     /// # Panics

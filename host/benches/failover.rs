@@ -1,0 +1,164 @@
+//! The outage as a client sees it: leaders killed, and leaders cut off in silence.
+//!
+//! `cargo bench -p eventstream-host --bench failover -- --kills 100 --cuts 50`
+//!
+//! Three real processes on this machine. A client publishes an event every millisecond and notes when each is
+//! acknowledged. The outage of a fault is the longest pause between two acknowledgements from the fault until the
+//! cluster is whole again: it contains the detection, the election, the first commit of the new leader and the resending.
+//! At the end every acknowledged event is looked for on every node.
+
+use clap::Parser;
+use core::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use core::time::Duration;
+use eventstream_core::time::Instant;
+use eventstream_host::client::{Client, Options, Start, producer_id};
+use eventstream_host::clock::Clock;
+use eventstream_testbed::{Cluster, Ledger, Load, Network, Spoke};
+use hdrhistogram::Histogram;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Mutex;
+
+/// Between two events of the client.
+const CADENCE: Duration = Duration::from_millis(1);
+/// How long the load runs before a fault, and how long a node stays dead or cut off.
+const CALM: Duration = Duration::from_millis(300);
+const AWAY: Duration = Duration::from_millis(900);
+const TOPIC: &str = "failover";
+
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Leaders to kill (SIGKILL), one after the other; each is restarted.
+    #[arg(long, default_value_t = 100)]
+    kills: u32,
+    /// Leaders to cut off from everybody in silence, one after the other; each is healed.
+    #[arg(long, default_value_t = 50)]
+    cuts: u32,
+    /// Given by cargo.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+fn main() {
+    let arguments = Arguments::parse();
+    let clock = Clock::start();
+    println!("disk: 4 KiB append + fdatasync, median of 200: {} us before", sync_us(clock));
+    let killed = measure("killed", arguments.kills, clock, Network::loopback(3), Cluster::kill, |cluster, leader| {
+        cluster.start_node(leader);
+    });
+    let cut = measure(
+        "cut",
+        arguments.cuts,
+        clock,
+        Network::with_cuts(3),
+        |c, leader| c.isolate(leader),
+        |c, leader| {
+            c.rejoin(leader);
+        },
+    );
+    println!("disk: {} us after", sync_us(clock));
+    println!("\n| leader | times | p50 ms | p90 ms | p99 ms | max ms |\n|---|---|---|---|---|---|");
+    for (name, outages) in [("killed (SIGKILL)", killed), ("cut off in silence", cut)] {
+        let ms = |quantile| outages.value_at_quantile(quantile) as f64 / 1_000.0;
+        println!(
+            "| {name} | {} | {:.1} | {:.1} | {:.1} | {:.1} |",
+            outages.len(),
+            ms(0.5),
+            ms(0.9),
+            ms(0.99),
+            outages.max() as f64 / 1_000.0
+        );
+    }
+}
+
+/// Does `fault` to the leader and then `repair`s it, so many times; gives the outages in microseconds.
+fn measure(
+    what: &str,
+    times: u32,
+    clock: Clock,
+    network: Network,
+    fault: impl Fn(&mut Cluster, Spoke),
+    repair: impl Fn(&mut Cluster, Spoke),
+) -> Histogram<u64> {
+    let mut outages = Histogram::new(3).expect("three digits");
+    if times == 0 {
+        return outages;
+    }
+    let mut cluster = Cluster::start(Path::new(env!("CARGO_BIN_EXE_eventstream")), 3, network);
+    let (acks, stop) = (Mutex::new(Vec::new()), AtomicBool::new(false));
+    let (servers, clients) = (cluster.servers(), cluster.clients());
+    let _ = cluster.leader();
+    let ledger = std::thread::scope(|scope| {
+        let publisher = scope.spawn(|| clients.run(async || publish(&servers, clock, &stop, &acks).await));
+        for number in 1..=times {
+            std::thread::sleep(CALM);
+            let leader = cluster.leader();
+            let at = clock.now();
+            fault(&mut cluster, leader);
+            std::thread::sleep(AWAY);
+            repair(&mut cluster, leader);
+            cluster.await_whole();
+            let outage = longest_pause(&acks, at);
+            println!("{what} {number}/{times}: node {leader}, {:.1} ms", outage as f64 / 1_000.0);
+            outages.record(outage).expect("in range");
+        }
+        stop.store(true, Relaxed);
+        publisher.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    let load = Load { topic: TOPIC.into(), producers: 1, events: 0, pause_every: 0, pause: CADENCE };
+    cluster.assert_exactly_once(&load, &ledger);
+    outages
+}
+
+/// Publishes an event every millisecond until told to stop; notes when each acknowledgement came.
+async fn publish(servers: &[String], clock: Clock, stop: &AtomicBool, times: &Mutex<Vec<Instant>>) -> Ledger {
+    let options = Options { patience: Duration::from_secs(60), ..Options::default() };
+    let client = Client::connect_with(servers, options).expect("servers");
+    let id = producer_id(TOPIC);
+    let (mut sender, mut acks) = client.producer(id, Start::Next).await.expect("a producer").split();
+    let send = async move {
+        let mut ticks = tokio::time::interval(CADENCE);
+        while !stop.load(Relaxed) {
+            ticks.tick().await;
+            let payload = Load::payload(id, sender.next_sequence());
+            sender.send(TOPIC, b"key", payload.as_bytes()).await.expect("an event that can be published");
+        }
+    };
+    let hear = async {
+        let mut ledger = Ledger::default();
+        while let Some(answer) = acks.next().await {
+            let ack = answer.expect("every event is acknowledged in the end");
+            times.lock().expect("no panic").push(clock.now());
+            for place in 0..ack.events() {
+                let offset = ack.offset.map(|first| first.plus(place));
+                ledger.acked.insert((id, ack.first_sequence.plus(place)), offset);
+            }
+        }
+        ledger
+    };
+    tokio::join!(hear, send).0
+}
+
+/// The longest time in microseconds without an acknowledgement, from the last one before `from` on.
+fn longest_pause(acks: &Mutex<Vec<Instant>>, from: Instant) -> u64 {
+    let acks = acks.lock().expect("no panic");
+    let first = acks.partition_point(|&ack| ack < from).saturating_sub(1);
+    let pauses = acks[first..].windows(2).map(|pair| pair[1].saturating_since(pair[0]).as_micros());
+    pauses.max().expect("acknowledgements before and after the fault")
+}
+
+/// The median of 200 appends of 4 KiB, each followed by fdatasync.
+fn sync_us(clock: Clock) -> u64 {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let mut file = File::create(directory.path().join("reference")).expect("a file");
+    let mut times: Vec<u64> = (0..200)
+        .map(|_| {
+            let before = clock.now();
+            file.write_all(&[7; 4_096]).and_then(|()| file.sync_data()).expect("a disk");
+            clock.now().saturating_since(before).as_micros()
+        })
+        .collect();
+    times.sort_unstable();
+    times[times.len() / 2]
+}
