@@ -129,6 +129,7 @@ impl Raft {
         self.role == Role::Leader || now < self.election.lease_until && self.leader != Some(leads)
     }
 
+    /// Tells a member that looks for a leader, if this is one.
     fn owe_leader_lives(&mut self, slot: usize) {
         if self.role == Role::Leader {
             self.owe(slot, Owed::Heartbeat);
@@ -141,14 +142,13 @@ impl Raft {
         peer.kept = None;
         peer.owed.remove(Owed::PreVoteGranted);
         peer.owed.remove(Owed::PreVoteRefused);
+        self.owe_leader_lives(slot);
         if term <= self.term() || !last.is_at_least(self.last()) {
             self.owe(slot, Owed::PreVoteRefused);
         } else if !self.in_lease_of_another(now, slot) {
             self.peers[slot].pre_vote_term = term;
             self.owe(slot, Owed::PreVoteGranted);
-        } else if self.role == Role::Leader {
-            self.owe_leader_lives(slot);
-        } else {
+        } else if self.role != Role::Leader {
             self.peers[slot].kept = Some(Kept { term, last, until: now + KEPT_REQUEST });
             self.timers.set(Timer::Lease, self.election.lease_until);
         }

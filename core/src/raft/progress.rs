@@ -27,8 +27,8 @@ pub(super) struct Progress {
     told_commit: Index,
     /// The next append is sent even if it is empty, for its answer.
     ask: bool,
-    /// The last heartbeat that was sent.
-    heartbeat: HeartbeatSent,
+    /// What the answer to a heartbeat is to show.
+    watch: Option<Watch>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -37,11 +37,13 @@ struct Probe {
     count: u64,
 }
 
+/// What had been sent when a heartbeat was. Its answer shows whether that has arrived.
 #[derive(Clone, Copy, Debug)]
-struct HeartbeatSent {
+struct Watch {
     round: u64,
-    /// What had been sent before it.
     next: Index,
+    /// A probe was waiting for its answer.
+    probed: bool,
 }
 
 /// The entries of one append: `count` after `prev`.
@@ -61,7 +63,7 @@ impl Progress {
             probe: None,
             told_commit: Index::ZERO,
             ask: false,
-            heartbeat: HeartbeatSent { round: 0, next: Index::ZERO },
+            watch: None,
         }
     }
 
@@ -128,16 +130,12 @@ impl Progress {
 
     /// The logs may agree at `agreed` (at or above what matches): probe there.
     pub(super) fn probe_after(&mut self, agreed: LogPosition) {
-        self.flow = Flow::Probe;
-        self.probe = None;
-        self.next = agreed.index.max(self.matched).next();
+        *self = Self { matched: self.matched, ..Self::new(agreed.index.max(self.matched).next()) };
     }
 
     /// What was sent and not answered may be lost: probe after what matches.
     pub(super) fn restart(&mut self) {
-        self.flow = Flow::Probe;
-        self.probe = None;
-        self.next = self.matched.next();
+        *self = Self { matched: self.matched, ..Self::new(self.matched.next()) };
     }
 
     /// The peer cannot be reached: probe, when it can be.
@@ -148,17 +146,19 @@ impl Progress {
 
     /// Says that a heartbeat of `round` was sent.
     pub(super) fn heartbeat_sent(&mut self, round: u64) {
-        self.heartbeat = HeartbeatSent { round, next: self.next };
+        let watch = Watch { round, next: self.next, probed: self.probe.is_some() };
+        self.watch.get_or_insert(watch);
     }
 
     /// The peer has answered the heartbeat of `round`; its log was compared with ours up to `verified`. Finds out what
     /// was lost: appends, or the answers to them.
     pub(super) fn heartbeat_answered(&mut self, round: u64, verified: Index) {
+        let Some(watch) = self.watch.take_if(|watch| watch.round <= round) else { return };
         match self.flow {
-            // The probe or its answer may be lost.
-            Flow::Probe => self.probe = None,
-            Flow::Replicate if round == self.heartbeat.round && verified.next() < self.heartbeat.next => self.restart(),
-            Flow::Replicate => self.ask = self.matched < self.next.prev(),
+            Flow::Probe if watch.probed => self.probe = None,
+            Flow::Probe => {}
+            Flow::Replicate if verified.next() < watch.next => self.restart(),
+            Flow::Replicate => self.ask = self.matched.next() < watch.next,
         }
     }
 }
@@ -246,8 +246,23 @@ mod tests {
         assert_eq!(progress.flow(), Flow::Replicate, "an answer to an older round");
         progress.heartbeat_answered(3, Index(14));
         assert_eq!(progress.sendable(Index(14), NONE), batch(14, 0), "asks for the answer that is missing");
-        progress.heartbeat_answered(3, Index(12));
+        progress.heartbeat_sent(4);
+        // The answer to round 4 is lost; that to a later one says as much.
+        progress.heartbeat_sent(5);
+        progress.heartbeat_answered(5, Index(12));
         assert_eq!((progress.flow(), progress.next()), (Flow::Probe, Index(11)));
+    }
+
+    #[test]
+    fn a_heartbeat_finds_a_lost_probe_but_not_one_that_was_sent_after_it() {
+        let mut progress = Progress::new(Index(5));
+        progress.heartbeat_sent(1);
+        progress.sent(progress.sendable(Index(6), NONE).unwrap(), NONE);
+        progress.heartbeat_answered(1, NONE);
+        assert_eq!(progress.sendable(Index(6), NONE), None);
+        progress.heartbeat_sent(2);
+        progress.heartbeat_answered(2, NONE);
+        assert_eq!(progress.sendable(Index(6), NONE), batch(4, 2));
     }
 
     #[test]

@@ -1,0 +1,220 @@
+//! Several nodes, a clock, and a network whose every message takes 0.5 ms and whose disks take 2 ms for a sync.
+//!
+//! After every event it checks what always holds: one leader in a term, equal committed logs, nothing committed lost.
+
+use super::node::{Disk, Envelope, Node, options};
+use eventstream_core::id::{Index, NodeId, Term};
+use eventstream_core::raft::{Output, Role};
+use eventstream_core::time::{Duration, Instant};
+use std::collections::{BTreeMap, BTreeSet};
+
+const LATENCY: Duration = Duration::from_micros(500);
+const SYNC: Duration = Duration::from_millis(2);
+
+enum Event {
+    Deliver(Envelope),
+    Sync(u16),
+}
+
+pub struct World {
+    pub now: Instant,
+    pub sync: Duration,
+    size: u16,
+    nodes: BTreeMap<u16, Node>,
+    disks: BTreeMap<u16, Disk>,
+    events: BTreeMap<(Instant, u64), Event>,
+    counter: u64,
+    cuts: BTreeSet<(u16, u16)>,
+    leaders: BTreeMap<Term, NodeId>,
+    committed: Vec<Term>,
+}
+
+impl World {
+    pub fn new(size: u16) -> Self {
+        Self::with_disks((1..=size).map(|_| Disk::default()).collect())
+    }
+
+    /// A node for each disk.
+    pub fn with_disks(disks: Vec<Disk>) -> Self {
+        let mut world = Self {
+            now: Instant::ZERO,
+            sync: SYNC,
+            size: disks.len() as u16,
+            nodes: BTreeMap::new(),
+            disks: (1..).zip(disks).collect(),
+            events: BTreeMap::new(),
+            counter: 0,
+            cuts: BTreeSet::new(),
+            leaders: BTreeMap::new(),
+            committed: Vec::new(),
+        };
+        (1..=world.size).for_each(|node| world.start(node));
+        world
+    }
+
+    pub fn node(&mut self, node: u16) -> &mut Node {
+        self.nodes.get_mut(&node).expect("it runs")
+    }
+
+    pub fn start(&mut self, node: u16) {
+        let disk = self.disks.remove(&node).expect("it was stopped");
+        self.nodes.insert(node, Node::new(options(node, self.size, self.counter), disk, self.now));
+        self.connect(node);
+    }
+
+    /// Stops a node like a power cut: its peers hear nothing.
+    pub fn stop(&mut self, node: u16) {
+        let stopped = self.nodes.remove(&node).expect("it runs");
+        self.disks.insert(node, stopped.crash(0));
+        self.events.retain(|_, event| !matches!(event, Event::Sync(of) if *of == node));
+    }
+
+    /// Kills the process of a node: its peers are refused a moment later.
+    pub fn kill(&mut self, node: u16) {
+        self.stop(node);
+        let now = self.now;
+        for other in self.nodes.values_mut() {
+            other.raft.handle_reset(now, NodeId(node));
+            other.poll();
+        }
+        self.settle();
+    }
+
+    fn connect(&mut self, node: u16) {
+        let now = self.now;
+        let peers: Vec<u16> = self.nodes.keys().copied().filter(|&peer| peer != node).collect();
+        for peer in peers {
+            for (of, with) in [(peer, node), (node, peer)] {
+                self.node(of).raft.handle_connected(now, NodeId(with));
+                self.node(of).poll();
+            }
+        }
+        self.settle();
+    }
+
+    /// Nothing gets through between these nodes and the others any more; nobody is told.
+    pub fn cut_off(&mut self, nodes: &[u16]) {
+        for of in 1..=self.size {
+            for with in (1..=self.size).filter(|with| nodes.contains(&of) != nodes.contains(with)) {
+                self.cuts.insert((of, with));
+            }
+        }
+    }
+
+    /// Nothing gets through from one node to another.
+    pub fn cut(&mut self, from: u16, to: u16) {
+        self.cuts.insert((from, to));
+    }
+
+    pub fn heal(&mut self) {
+        self.cuts.clear();
+    }
+
+    /// The node that leads the highest term, if that is one of those that run.
+    pub fn leader(&self) -> Option<u16> {
+        let leads = |node: &&Node| node.raft.role() == Role::Leader;
+        self.nodes.values().filter(leads).max_by_key(|node| node.raft.term()).map(|node| node.raft.node().0)
+    }
+
+    pub fn committed(&self) -> &[Term] {
+        &self.committed
+    }
+
+    pub fn propose(&mut self, node: u16) -> Index {
+        let now = self.now;
+        let index = self.node(node).propose(now).index;
+        self.settle();
+        index
+    }
+
+    pub fn run_for(&mut self, millis: u64) {
+        let until = self.now + Duration::from_millis(millis);
+        while self.step(until) {}
+        self.now = until;
+    }
+
+    /// Runs until `done`, and says how long that took. Fails after ten seconds of the world's time.
+    pub fn run_until(&mut self, done: impl Fn(&Self) -> bool) -> Duration {
+        let (start, limit) = (self.now, self.now + Duration::from_secs(10));
+        while !done(self) {
+            assert!(self.step(limit), "it does not happen within ten seconds");
+        }
+        self.now.saturating_since(start)
+    }
+
+    pub fn elect(&mut self) -> u16 {
+        self.run_until(|world| world.leader().is_some());
+        self.leader().unwrap()
+    }
+
+    /// Whether all nodes that run have told the same commit, and it is all that their logs hold.
+    pub fn is_level(&self) -> bool {
+        let mut logs = self.nodes.values().map(|node| (&node.log, node.committed));
+        let first = logs.next().expect("a node runs");
+        first.1 == first.0.len() && logs.all(|other| other == first)
+    }
+
+    /// Does the next thing, if it is due before `limit`.
+    fn step(&mut self, limit: Instant) -> bool {
+        let event = self.events.first_key_value().map_or(Instant::FAR_FUTURE, |(&(at, _), _)| at);
+        let deadlines = self.nodes.iter().map(|(&id, node)| (node.raft.next_deadline(), id));
+        let (deadline, sleeper) = deadlines.min().unwrap_or((Instant::FAR_FUTURE, 0));
+        if event.min(deadline) > limit {
+            return false;
+        }
+        self.now = self.now.max(event.min(deadline));
+        let now = self.now;
+        if deadline < event {
+            self.node(sleeper).timeout(now);
+        } else if let Some((_, event)) = self.events.pop_first() {
+            self.happen(event);
+        }
+        self.settle();
+        self.check();
+        true
+    }
+
+    fn happen(&mut self, event: Event) {
+        let now = self.now;
+        match event {
+            Event::Sync(node) => {
+                self.node(node).sync(now);
+            }
+            Event::Deliver(envelope) => {
+                let (from, to) = (envelope.message.from.0, envelope.message.to.0);
+                if let Some(node) = self.nodes.get_mut(&to).filter(|_| !self.cuts.contains(&(from, to))) {
+                    node.receive(now, &envelope).expect("an honest message");
+                }
+            }
+        }
+    }
+
+    /// Puts what the nodes sent and wrote on its way.
+    fn settle(&mut self) {
+        for (&id, node) in &mut self.nodes {
+            for output in node.outputs.drain(..) {
+                if let Output::Persist(_) = output {
+                    self.counter += 1;
+                    self.events.insert((self.now + self.sync, self.counter), Event::Sync(id));
+                }
+            }
+            for envelope in node.sent.drain(..) {
+                self.counter += 1;
+                self.events.insert((self.now + LATENCY, self.counter), Event::Deliver(envelope));
+            }
+        }
+    }
+
+    fn check(&mut self) {
+        for node in self.nodes.values() {
+            if node.raft.role() == Role::Leader {
+                let leader = *self.leaders.entry(node.raft.term()).or_insert(node.raft.node());
+                assert_eq!(leader, node.raft.node(), "two leaders of {}", node.raft.term());
+                assert!(node.log.starts_with(&self.committed), "a leader without what was committed");
+            }
+            let common = node.committed.min(self.committed.len());
+            assert_eq!(node.log[..common], self.committed[..common], "committed logs differ");
+            self.committed.extend_from_slice(&node.log[common..node.committed.max(common)]);
+        }
+    }
+}
