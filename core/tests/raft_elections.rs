@@ -4,7 +4,7 @@
 mod raft_net;
 
 use eventstream_core::id::{Index, Term};
-use eventstream_core::raft::{Body, LogPosition, Output, Role};
+use eventstream_core::raft::{Body, LogPosition, Message, Output, Role};
 use eventstream_core::time::Instant;
 use raft_net::{Disk, Node, World, at, id, ms, terms};
 
@@ -87,6 +87,31 @@ fn who_asks_for_votes_does_not_lead() {
     node.hear(ms(1_011), 1, 5, vote(at(0, 0), false), &[]);
     node.sync_all(ms(1_011));
     assert_eq!(node.take_sent(1), [(5, GRANTED)]);
+}
+
+#[test]
+fn who_knows_the_leader_of_a_term_votes_for_no_other_in_it() {
+    let mut node = Node::of(2, 3, Disk::new(4, None, Vec::new()));
+    node.hear(ms(1_000), 1, 4, heartbeat(), &[]);
+    node.hear(ms(1_001), 3, 4, vote(at(0, 0), false), &[]);
+    assert_eq!(node.take_sent(3), [(4, Body::VoteReply { granted: false, wall_us: 0 })]);
+}
+
+#[test]
+fn a_campaign_that_is_lost_is_over_at_once() {
+    let mut node = Node::of(1, 3, Disk::default());
+    let refused = Body::VoteReply { granted: false, wall_us: 0 };
+    // After several campaigns votes are waited for longer, but not when they have all come.
+    for term in 1..9 {
+        let now = node.wait();
+        node.hear(now, 2, term, WOULD, &[]);
+        node.sync_all(now);
+        assert_eq!((node.raft.role(), node.raft.term()), (Role::Candidate, Term(term)));
+        node.hear(now, 2, term, refused, &[]);
+        node.hear(now, 3, term, refused, &[]);
+        let again = node.raft.next_deadline().saturating_since(now).as_millis();
+        assert!((20..60).contains(&again), "campaign {term}: {again} ms");
+    }
 }
 
 // Pre-votes.
@@ -312,6 +337,30 @@ fn a_leader_that_hears_but_is_not_heard_is_replaced() {
     world.cut(old, others[1]);
     let took = world.run_until(|world| world.leader().is_some_and(|leader| leader != old));
     assert!(took.as_millis() <= 600, "{took}");
+}
+
+#[test]
+fn an_empty_entry_that_was_replaced_before_it_was_polled_is_never_made() {
+    let mut node = Node::of(1, 3, Disk::default());
+    let now = node.wait();
+    node.hear(now, 2, 1, WOULD, &[]);
+    node.sync_all(now);
+    let message = |from: u16, term, body| Message {
+        from: id(from),
+        to: id(1),
+        incarnation: raft_net::options(from, 3, 1).incarnation,
+        term: Term(term),
+        body,
+    };
+    node.raft.handle_message(now, &message(2, 1, GRANTED), &[], &node.disk).unwrap();
+    assert_eq!((node.raft.role(), node.raft.last()), (Role::Leader, at(1, 1)));
+    let append = Body::Append { prev: at(0, 0), count: 1, commit: Index(0) };
+    node.raft.handle_message(now, &message(3, 2, append), &raft_net::entries(0, &[2]), &node.disk).unwrap();
+    node.log.push(Term(2));
+    node.outputs.clear();
+    node.poll();
+    assert!(!node.outputs.iter().any(|output| matches!(output, Output::AppendEmpty(_))), "{:?}", node.outputs);
+    assert_eq!(node.raft.last(), at(1, 2));
 }
 
 // Members that are ahead in terms.

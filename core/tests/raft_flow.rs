@@ -4,7 +4,7 @@ mod raft_net;
 
 use eventstream_core::config::{MAX_APPEND_ENTRIES, MAX_INFLIGHT_ENTRIES, MAX_TERM_RUNS};
 use eventstream_core::id::{Index, Term};
-use eventstream_core::raft::{Body, Flow, LogPosition, Role};
+use eventstream_core::raft::{Body, Flow, LogPosition, LogView, Message, Role};
 use eventstream_core::time::Instant;
 use raft_net::{Disk, Envelope, Node, World, at, entries, id, ms, terms};
 
@@ -197,6 +197,18 @@ fn a_lost_probe_is_sent_again() {
 }
 
 #[test]
+fn a_heartbeat_tells_a_peer_no_commit_that_it_may_not_have() {
+    let (mut node, now) = replicating();
+    node.propose(now);
+    node.sync_all(now);
+    node.hear(now, 2, 5, accepted(2), &[]);
+    node.sent.clear();
+    node.wait();
+    let heartbeat = |commit| Body::Heartbeat { commit: Index(commit), round: 2 };
+    assert_eq!((node.take_sent(2), node.take_sent(3)), (vec![(5, heartbeat(2))], vec![(5, heartbeat(1))]));
+}
+
+#[test]
 fn a_connection_that_is_back_is_probed_at_once() {
     let (mut node, now) = replicating();
     node.propose(now);
@@ -239,7 +251,7 @@ fn a_shorter_append_that_comes_late_removes_nothing() {
 fn an_append_that_overlaps_takes_only_what_is_new() {
     let mut node = follower(3);
     let message = |prev, count: u16| Envelope {
-        message: eventstream_core::raft::Message {
+        message: Message {
             from: id(1),
             to: id(2),
             incarnation: raft_net::options(1, 3, 1).incarnation,
@@ -277,21 +289,41 @@ fn more_changes_of_term_than_are_remembered_are_taken_as_far_as_they_are_durable
     let all: Vec<u64> = (1..=count).collect();
     let term = count;
     let mut prev = 0;
-    for _ in 0..3 {
+    for reached in [MAX_TERM_RUNS as u64, count] {
         for chunk in all[prev as usize..].chunks(MAX_APPEND_ENTRIES) {
-            let before = if prev == 0 { at(0, 0) } else { at(prev, prev) };
-            node.hear(ms(1), 1, term, append(before, chunk.len() as u16, 0), &entries(prev, chunk));
+            node.hear(ms(1), 1, term, append(at(prev, prev), chunk.len() as u16, 0), &entries(prev, chunk));
             prev = node.raft.last().index.0;
         }
-        if prev < count {
-            assert_eq!(prev, MAX_TERM_RUNS as u64, "the rest waits for the disk");
-        }
+        assert_eq!(prev, reached, "the rest waits for the disk");
         node.sync_all(ms(2));
     }
     assert_eq!((node.raft.last(), node.disk.log.len() as u64), (at(count, count), count));
     for index in 1..=count {
         assert_eq!(node.raft.entry_term(Index(index), &node.disk), Some(Term(index)));
     }
+}
+
+#[test]
+fn what_was_applied_and_forgotten_is_taken_to_agree() {
+    struct Horizon;
+    impl LogView for Horizon {
+        fn term(&self, _index: Index) -> Option<Term> {
+            None
+        }
+    }
+    let mut disk = Disk::new(5, None, terms([1, 1, 2, 2, 5]));
+    disk.applied = 4;
+    let mut node = Node::of(2, 3, disk);
+    let mut hear = |prev: LogPosition, body_entries: &[u64]| {
+        let body = append(prev, body_entries.len() as u16, 0);
+        let incarnation = raft_net::options(1, 3, 1).incarnation;
+        let message = Message { from: id(1), to: id(2), incarnation, term: Term(6), body };
+        let taken = node.raft.handle_message(ms(1), &message, &entries(prev.index.0, body_entries), &Horizon).unwrap();
+        node.raft.poll_output(&Horizon);
+        taken.map(|(first, last)| (first.0, last.0))
+    };
+    assert_eq!(hear(at(2, 1), &[2, 2]), None);
+    assert_eq!(hear(at(2, 1), &[2, 2, 6, 6]), Some((5, 6)), "entry 5 was not applied, and is replaced");
 }
 
 #[test]

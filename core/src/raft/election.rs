@@ -104,7 +104,6 @@ impl Raft {
         self.leader = None;
         self.following = Following { verified: self.commit, ..Following::default() };
         self.election.votes = Tally::default();
-        self.election.pre_votes = Tally::default();
         for peer in &mut self.peers {
             peer.owed.retain(OwedSet::TIMELESS);
         }

@@ -93,10 +93,7 @@ impl Raft {
             && agreed.index < self.last().index
         {
             // Only an entry that differs removes others: a delayed, shorter append must not (Raft paper, section 5.3).
-            if agreed.index < self.following.verified {
-                return Err(Rejected::Contradiction { index: first.index });
-            }
-            assert!(first.index > self.commit, "a committed entry is never removed");
+            assert!(first.index > self.following.verified, "what was verified, or is committed, is never removed");
             self.stable.truncate(agreed);
             self.empty_entry = self.empty_entry.filter(|empty| empty.index <= agreed.index);
         }
