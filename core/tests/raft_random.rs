@@ -234,7 +234,7 @@ impl Chaos {
 #[test]
 fn what_must_always_hold_holds_under_random_schedules() {
     let mut sum = Counts::default();
-    let (first, count) = (seed("RAFT_RANDOM_SEED", 0), seed("RAFT_RANDOM_SEEDS", 400));
+    let (first, count) = (seed("RAFT_RANDOM_SEED", 0), seed("RAFT_RANDOM_SEEDS", 4_000));
     for seed in first..first + count {
         // On a failure this is what one has to know.
         std::println!("RAFT_RANDOM_SEED={seed} RAFT_RANDOM_SEEDS=1");

@@ -3,7 +3,7 @@
 use crate::id::{Incarnation, Index, NodeId, Term};
 use core::fmt;
 
-/// Why a message was refused. The machine is unchanged by it.
+/// Why a message was refused. No entry, vote or commit was taken from it; its term, if newer, may have been.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejected {
     /// It is addressed to another node.
