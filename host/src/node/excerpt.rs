@@ -1,6 +1,6 @@
 //! What of an entry goes to the subscribers of one topic.
 
-use super::memory::{OwnFrame, SharedFrame};
+use super::memory::{Packer, SharedFrame};
 use crate::checksum::CRC;
 use eventstream_core::wire::{Batch, HEADER_LEN, Header, seal};
 
@@ -14,20 +14,20 @@ pub(crate) struct Excerpt {
 }
 
 impl Excerpt {
-    /// The events of `topic` among those of an entry that `mask` selects; `header` and `batch` are the frame's. `block`
-    /// is asked for a block only if the entry has events of other topics too; `None` if it has none to give.
+    /// The events of `topic` among those of an entry that `mask` selects; `header` and `batch` are the frame's. What
+    /// has events of other topics too is packed anew; `None` if there is no room for that.
     pub(crate) fn of(
         frame: &SharedFrame,
         header: &Header,
         batch: &Batch<'_>,
         topic: &str,
         mask: u64,
-        block: impl FnOnce() -> Option<OwnFrame>,
+        packer: &mut Packer,
     ) -> Option<Self> {
         if batch.runs().all(|run| run.head().topic == topic) {
             return Some(Self { frame: frame.clone(), mask });
         }
-        let mut buffer = block()?;
+        let buffer = packer.room(frame.len())?;
         let mut cut = Cut::default();
         for run in batch.runs() {
             let bytes = (run.head().topic == topic).then(|| run.bytes());
@@ -39,9 +39,8 @@ impl Excerpt {
             checksum: CRC.of(&buffer[HEADER_LEN..HEADER_LEN + cut.len]),
             ..*header
         };
-        let len = seal(&mut buffer, &excerpt, CRC);
-        buffer.truncate(len);
-        Some(Self { frame: buffer.freeze(), mask: cut.mask })
+        let len = seal(buffer, &excerpt, CRC);
+        Some(Self { frame: buffer.split_to(len).freeze(), mask: cut.mask })
     }
 }
 
@@ -85,7 +84,7 @@ pub(crate) fn without_first(mask: u64, count: u64) -> u64 {
 mod tests {
     use super::*;
     use crate::node::legal::payload;
-    use crate::node::memory::{StaticPool, pool};
+    use crate::node::memory::{Packer, StaticPool, pool};
     use eventstream_core::batch::{BatchBuilder, Event, Source};
     use eventstream_core::id::{Epoch, ProducerId, Sequence, ShardId};
     use eventstream_core::wire::Frame;
@@ -108,15 +107,9 @@ mod tests {
         (block.freeze(), header)
     }
 
-    fn cut_out(
-        frame: &SharedFrame,
-        header: &Header,
-        topic: &str,
-        mask: u64,
-        block: Option<OwnFrame>,
-    ) -> Option<Excerpt> {
+    fn cut_out(frame: &SharedFrame, header: &Header, topic: &str, mask: u64, packer: &mut Packer) -> Option<Excerpt> {
         let batch = Batch::check(payload(frame), header.event_count).expect("a good batch");
-        Excerpt::of(frame, header, &batch, topic, mask, || block)
+        Excerpt::of(frame, header, &batch, topic, mask, packer)
     }
 
     fn payloads(excerpt: &Excerpt) -> Vec<String> {
@@ -131,7 +124,7 @@ mod tests {
     fn an_entry_of_one_topic_goes_as_it_is() {
         let pool = pool(2);
         let (frame, header) = entry(pool, &["a", "a"]);
-        let excerpt = cut_out(&frame, &header, "a", 0b10, None).expect("no block is needed");
+        let excerpt = cut_out(&frame, &header, "a", 0b10, &mut Packer::new(pool)).expect("nothing is cut");
         assert_eq!((excerpt.frame.as_ptr(), excerpt.mask), (frame.as_ptr(), 0b10));
     }
 
@@ -139,18 +132,19 @@ mod tests {
     fn runs_of_other_topics_are_left_out_and_the_mask_moves_with_the_rest() {
         let pool = pool(2);
         let (frame, header) = entry(pool, &["a", "b", "b", "a", "c", "a"]);
-        let excerpt = cut_out(&frame, &header, "a", 0b10_1000, pool.take()).expect("a block");
-        assert_eq!((excerpt.mask, payloads(&excerpt).len()), (0b110, 2));
-        assert_eq!(payloads(&excerpt), ["a", "a"]);
-        drop(excerpt);
-        let excerpt = cut_out(&frame, &header, "b", 0b110, pool.take()).expect("a block");
-        assert_eq!(payloads(&excerpt), ["b", "b"]);
+        let mut packer = Packer::new(pool);
+        let first = cut_out(&frame, &header, "a", 0b10_1000, &mut packer).expect("a block");
+        assert_eq!((first.mask, payloads(&first).len()), (0b110, 2));
+        assert_eq!(pool.free(), 0);
+        let second = cut_out(&frame, &header, "b", 0b110, &mut packer).expect("the rest of the block");
+        assert_eq!((payloads(&first), payloads(&second)), (vec!["a".to_owned(); 2], vec!["b".to_owned(); 2]));
     }
 
     #[test]
     fn without_a_block_there_is_no_excerpt() {
-        let (frame, header) = entry(pool(1), &["a", "b"]);
-        assert!(cut_out(&frame, &header, "a", 1, None).is_none());
+        let pool = pool(1);
+        let (frame, header) = entry(pool, &["a", "b"]);
+        assert!(cut_out(&frame, &header, "a", 1, &mut Packer::new(pool)).is_none());
     }
 
     #[test]

@@ -47,6 +47,37 @@ pub(crate) struct Pools {
     pub(crate) rows: StaticPool,
 }
 
+/// Puts frames one after the other into blocks, so that they pin little more than themselves.
+#[derive(Debug)]
+pub(crate) struct Packer {
+    pool: StaticPool,
+    block: Option<OwnFrame>,
+}
+
+impl Packer {
+    /// One that packs into blocks of `pool`.
+    pub(crate) fn new(pool: StaticPool) -> Self {
+        Self { pool, block: None }
+    }
+
+    /// Room for a frame of `len` bytes, at most a block, at the front of what is given; what of it is used is to be
+    /// split off. `None` if the pool has no block.
+    pub(crate) fn room(&mut self, len: usize) -> Option<&mut OwnFrame> {
+        if !self.block.as_mut().is_some_and(|block| block.len() >= len || block.reclaim()) {
+            self.block = None;
+            self.block = Some(self.pool.take()?);
+        }
+        self.block.as_mut()
+    }
+
+    /// A copy of a frame; `None` if the pool has no block.
+    pub(crate) fn pack(&mut self, bytes: &[u8]) -> Option<SharedFrame> {
+        let mut frame = self.room(bytes.len())?.split_to(bytes.len());
+        frame.copy_from_slice(bytes);
+        Some(frame.freeze())
+    }
+}
+
 /// How few blocks are left.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shortage {
@@ -80,6 +111,12 @@ impl Pools {
             feeds: pool(FEED_BLOCKS),
             rows: pool(row_blocks(&config.identity.parameters)),
         }
+    }
+
+    /// Whether frames may be lent to subscribers, who may hold them for long. Those that read are then served by the
+    /// reader; those that do not keep what they have, and it leaves enough for everybody else.
+    pub(crate) fn can_lend(&self) -> bool {
+        self.shortage() == Shortage::None && self.feeds.free() * 2 >= self.feeds.capacity()
     }
 
     /// How few blocks are left for the log's newest entries.

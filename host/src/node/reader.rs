@@ -3,7 +3,7 @@
 
 use super::excerpt::Excerpt;
 use super::legal::payload;
-use super::memory::{OwnFrame, Pools, SharedFrame, StaticPool};
+use super::memory::{Packer, Pools, SharedFrame, StaticPool};
 use crate::checksum::CRC;
 use crate::storage::{Reader as Store, StoreError, TopicRow};
 use core::ops::ControlFlow;
@@ -23,6 +23,8 @@ pub(crate) const JOBS: usize = 256;
 const FEED_ROWS: usize = 64;
 /// ... and about how many bytes.
 const FEED_BYTES: usize = 128 << 10;
+/// Blocks with which a job for a subscription gets on: one to read into, and one for what is cut out of that.
+const FEED_BLOCKS: usize = 2;
 /// An empty pool is looked at again after this long: its blocks come back from sockets.
 const POOL_RETRY: Duration = Duration::from_millis(1);
 
@@ -162,7 +164,7 @@ impl Reader {
             jobs: taken,
             pieces: given,
             bell: Arc::clone(&bell),
-            entries: Packer { pool: pools.reader, block: None },
+            entries: Packer::new(pools.reader),
             feeds: pools.feeds,
             deferred: VecDeque::new(),
         };
@@ -245,7 +247,7 @@ impl Worker {
     }
 
     fn next_job(&mut self) -> Option<Job> {
-        self.jobs.pop().or_else(|| if self.feeds.free() > 0 { self.deferred.pop_front() } else { None })
+        self.jobs.pop().or_else(|| if self.feeds.free() >= FEED_BLOCKS { self.deferred.pop_front() } else { None })
     }
 
     fn sleep(&self) {
@@ -317,12 +319,12 @@ impl Worker {
             if rows.len() < FEED_ROWS { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
         let mut found = Vec::with_capacity(rows.len());
-        let mut packer = Packer { pool: self.feeds, block: None };
-        let mut bytes = 0;
+        let (mut frames, mut excerpts) = (Packer::new(self.feeds), Packer::new(self.feeds));
+        let (mut bytes, mut is_short) = (0, false);
         for row in rows {
             let mut frame = None;
             self.store.entries(row.index, row.index, usize::MAX, |_, bytes| {
-                frame = packer.pack(bytes);
+                frame = frames.pack(bytes);
                 ControlFlow::Break(())
             })?;
             let excerpt = match &frame {
@@ -330,41 +332,24 @@ impl Worker {
                     let header = check(row.index, frame)?;
                     let batch = Batch::check(payload(frame), header.event_count);
                     let batch = batch.map_err(|error| ReadError::NotABatch { index: row.index, error })?;
-                    Excerpt::of(frame, &header, &batch, name, row.mask, || self.feeds.take())
+                    Excerpt::of(frame, &header, &batch, name, row.mask, &mut excerpts)
                 }
                 None => None,
             };
-            let Some(excerpt) = excerpt else { break };
+            let Some(excerpt) = excerpt else {
+                is_short = true;
+                break;
+            };
             bytes += excerpt.frame.len();
             found.push((row, excerpt));
             if bytes >= FEED_BYTES {
                 break;
             }
         }
-        let has_no_block = found.is_empty() && packer.block.is_none() && self.feeds.free() == 0;
-        Ok(if has_no_block { None } else { Some(found) })
+        Ok(if found.is_empty() && is_short { None } else { Some(found) })
     }
 }
 
 fn check(index: Index, frame: &[u8]) -> Result<Header, ReadError> {
     Frame::check(frame, CRC).map(|frame| *frame.header()).map_err(|error| ReadError::Damaged { index, error })
-}
-
-/// Copies frames one after the other into blocks.
-struct Packer {
-    pool: StaticPool,
-    block: Option<OwnFrame>,
-}
-
-impl Packer {
-    /// `None` if the pool has no block.
-    fn pack(&mut self, bytes: &[u8]) -> Option<SharedFrame> {
-        if !self.block.as_mut().is_some_and(|block| block.len() >= bytes.len() || block.reclaim()) {
-            self.block = None;
-            self.block = Some(self.pool.take()?);
-        }
-        let mut frame = self.block.as_mut()?.split_to(bytes.len());
-        frame.copy_from_slice(bytes);
-        Some(frame.freeze())
-    }
 }

@@ -21,6 +21,7 @@ use eventstream_host::checksum::CRC;
 use eventstream_host::config::{Config, Key, Settings};
 use eventstream_host::identity::init;
 use eventstream_host::node::Node;
+use socket2::{Domain, Socket, Type};
 use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -177,9 +178,22 @@ impl Client {
         client
     }
 
+    /// The same with next to no room for what it does not read.
+    pub fn connect_narrow(address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.set_recv_buffer_size(4_096).expect("an option");
+        socket.connect(&address.into()).expect("the node listens");
+        let mut client = Self::over(socket.into());
+        client.hello();
+        client
+    }
+
     /// Connects and says nothing yet.
     pub fn dial(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("the node listens");
+        Self::over(TcpStream::connect(address).expect("the node listens"))
+    }
+
+    fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("an option");
         stream.set_read_timeout(Some(BROKEN)).expect("an option");
         Self {

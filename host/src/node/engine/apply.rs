@@ -188,11 +188,13 @@ impl Engine {
         if self.subscriptions.live(row.topic).is_empty() {
             return;
         }
-        let excerpt = if is_only {
+        let excerpt = if !self.pools.can_lend() {
+            None
+        } else if is_only {
             Some(Excerpt { frame: frame.clone(), mask: row.mask })
         } else {
             let name = self.replica.topic(row.topic).name();
-            Excerpt::of(frame, header, &batch_of(frame, header), name, row.mask, || self.pools.to_clients.take())
+            Excerpt::of(frame, header, &batch_of(frame, header), name, row.mask, &mut self.excerpts)
         };
         self.deliver_live(&row, excerpt.as_ref());
     }

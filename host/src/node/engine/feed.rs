@@ -117,11 +117,13 @@ impl Engine {
     /// Delivers rows that the tail still holds, and returns how many: none if memory is too short to take one apart.
     fn feed_from_memory(&mut self, id: u32, name: &str, rows: &[Row]) -> usize {
         for (count, row) in rows.iter().enumerate() {
-            let Some(frame) = self.tail.entry(row.index).cloned() else { return count };
+            let held = self.tail.entry(row.index).cloned();
+            let Some(frame) = held.filter(|_| self.pools.can_lend()) else { return count };
             let header = peek(&frame, CRC).ok().flatten().expect("an entry was checked when it came");
-            let block = || self.pools.to_clients.take();
             let batch = batch_of(&frame, &header);
-            let Some(excerpt) = Excerpt::of(&frame, &header, &batch, name, row.mask, block) else { return count };
+            let Some(excerpt) = Excerpt::of(&frame, &header, &batch, name, row.mask, &mut self.excerpts) else {
+                return count;
+            };
             if self.deliver(id, row.index, row.first_offset, &excerpt) == Delivered::Full {
                 self.subscriptions.set_pace(id, Pace::Full);
                 break;

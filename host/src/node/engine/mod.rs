@@ -28,7 +28,7 @@ use super::clients::Clients;
 use super::event::Event;
 use super::journal::Journal;
 use super::mailbox::{Bell, EVENTS, Inbox};
-use super::memory::{Pools, Shortage};
+use super::memory::{Packer, Pools, Shortage};
 use super::peers::Peers;
 use super::reader::Reader;
 use super::state::NodeReplica;
@@ -95,6 +95,8 @@ pub(crate) struct Engine {
     acks: Acks,
     replay: Replay,
     subscriptions: Subscriptions,
+    /// Where what goes to one topic's subscribers is cut out of an entry.
+    excerpts: Packer,
     checkpoints: Checkpoints,
     /// When the replica is told the wall clock next.
     next_wall_clock: Instant,
@@ -118,6 +120,7 @@ impl Engine {
             acks: Acks::default(),
             replay: Replay::new(applied),
             subscriptions: Subscriptions::default(),
+            excerpts: Packer::new(parts.pools.feeds),
             checkpoints: Checkpoints::new(now, parts.checkpoint_every, applied, &parts.identity.parameters),
             leader: (parts.replica.raft().term(), None),
             next_wall_clock: now,

@@ -1,0 +1,67 @@
+//! What one slow or hostile connection must not do to the others, and what must go on by itself.
+
+mod node_support;
+
+use eventstream_core::time::Duration;
+use eventstream_core::wire::StartAt;
+use node_support::{Client, Cluster, payloads};
+
+#[test]
+fn a_subscriber_that_does_not_read_costs_nobody_the_connection() {
+    let cluster = Cluster::start(1);
+    cluster.leader();
+    let mut publisher = cluster.client(0);
+    publisher.open_producer(1);
+    let mut paused = Client::connect_narrow(cluster.addresses[0]);
+    paused.subscribe(1, "a", StartAt::Latest);
+    let text = "x".repeat(2_000);
+    for _ in 0..2_500 {
+        // Events of two topics in one entry: each subscriber gets a frame that was made for it.
+        publisher.publish_mixed(&[("a", &text), ("b", "y")]);
+        publisher.receipt();
+    }
+}
+
+#[test]
+fn subscribers_that_do_not_read_do_not_stop_publishers() {
+    let cluster = Cluster::start(1);
+    cluster.leader();
+    let mut publisher = cluster.client(0);
+    publisher.open_producer(1);
+    let mut paused = Vec::new();
+    for _ in 0..6 {
+        // Each of them stops at another place of the log.
+        let mut subscriber = Client::connect_narrow(cluster.addresses[0]);
+        subscriber.subscribe(1, "t", StartAt::Latest);
+        paused.push(subscriber);
+        publish_small_batches(&mut publisher, 500);
+    }
+}
+
+/// Batches of 3 KB, which share entries; 16 are under way at a time.
+fn publish_small_batches(publisher: &mut Client, count: usize) {
+    let events = payloads(&"x".repeat(1_000), 3);
+    (0..16).for_each(|_| _ = publisher.publish("t", &events));
+    for number in 0..count {
+        publisher.receipt();
+        if number + 16 < count {
+            publisher.publish("t", &events);
+        }
+    }
+}
+
+#[test]
+fn a_window_that_was_filled_at_once_opens_again() {
+    let cluster = Cluster::with(1, |config| {
+        config.client_pool_bytes = 16 << 16;
+        config.checkpoint = Duration::from_secs(3_600);
+    });
+    cluster.leader();
+    let mut publisher = cluster.client(0);
+    publisher.open_producer(1);
+    let events = payloads(&"x".repeat(1_000), 3);
+    for _ in 0..4 {
+        (0..300).for_each(|_| _ = publisher.publish("t", &events));
+        (0..300).for_each(|_| _ = publisher.receipt());
+    }
+}
