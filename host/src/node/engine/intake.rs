@@ -116,6 +116,11 @@ impl Engine {
         }
     }
 
+    /// Whether a batch that waits can be submitted now.
+    pub(super) fn can_submit(&self) -> bool {
+        !self.intake.waiting.is_empty() && self.is_window_open() && !self.is_blocked()
+    }
+
     /// Small batches that were joined, if they are not to wait any longer: nothing is under way that more could come
     /// with.
     pub(super) fn submit_joined(&mut self) {
@@ -170,7 +175,7 @@ impl Engine {
     }
 
     /// Whether what is proposed and not applied leaves room for more.
-    fn is_window_open(&self) -> bool {
+    pub(super) fn is_window_open(&self) -> bool {
         self.tail.needed_bytes() < self.intake.window && self.intake.has_buffer()
     }
 

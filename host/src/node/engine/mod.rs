@@ -220,7 +220,8 @@ impl Engine {
         let durable = self.replica.raft().durable();
         let done = durable.min(self.applied()).min(self.journal.visible());
         let shortage = self.pools.shortage();
-        if shortage != Shortage::None {
+        // The window counts what the index does not show yet: a full one must not wait for writes that only it lets in.
+        if !self.pools.can_lend() || !self.is_window_open() {
             self.journal.show_rows();
         }
         match shortage {
@@ -235,7 +236,7 @@ impl Engine {
     fn progress(&self) -> Progress {
         if self.stop.is_over() {
             Progress::Stopped
-        } else if self.has_input() || self.can_apply() || self.can_feed() {
+        } else if self.has_input() || self.can_submit() || self.can_apply() || self.can_feed() {
             Progress::More
         } else {
             Progress::Idle
