@@ -179,6 +179,14 @@ impl Peers {
         self.next_waiting(position, tail)
     }
 
+    /// The reader takes no job: appends of the peer that wait for it are dropped, and found missing by heartbeats.
+    pub(crate) fn not_fetched(&mut self, job: &Job) {
+        if let Job::Entries { purpose: Purpose::Peer { peer, .. }, .. } = *job {
+            self.table[peer].waiting.clear();
+            self.table[peer].ticket = None;
+        }
+    }
+
     /// This node leads no more, or again: appends that wait are of the past.
     pub(crate) fn forget_waiting(&mut self) {
         for peer in &mut self.table {
@@ -430,6 +438,19 @@ mod tests {
         assert!(peers.fetched(purpose, &frames, &tail).is_none());
         let both = [Kind::Peer, Kind::Empty, Kind::Empty, Kind::Peer, Kind::Empty, Kind::Empty];
         assert_eq!(sent(&mut peers, &mut inbox), both);
+    }
+
+    #[test]
+    fn what_the_reader_has_no_place_for_holds_nothing_up() {
+        let (me, mut peers, mut inbox) = linked();
+        let pool = pool(4);
+        let mut tail = Tail::new(Index(6), 1 << 20);
+        tail.push(Index(7), entry(pool, 7, 2).1);
+        let job = peers.send(&append(&me, 1, 2, 5, 1), &tail).expect("it is on disk only");
+        peers.not_fetched(&job);
+        assert!(peers.send(&append(&me, 1, 2, 7, 1), &tail).is_none());
+        assert_eq!(sent(&mut peers, &mut inbox), [Kind::Peer, Kind::Empty]);
+        assert!(peers.send(&append(&me, 1, 2, 5, 1), &tail).is_some(), "it is asked for again");
     }
 
     #[test]

@@ -19,6 +19,8 @@ use std::thread::{self, JoinHandle, Thread};
 
 /// Jobs that wait, at most: one for each subscription that catches up, the rest waits in the engine.
 pub(crate) const JOBS: usize = 256;
+/// Places of them that subscriptions leave to the log: to peers that lag, and to the engine itself.
+const JOBS_FOR_ENTRIES: usize = 32;
 /// Entries that one job reads for a subscription, at most, ...
 const FEED_ROWS: usize = 64;
 /// ... and about how many bytes.
@@ -179,7 +181,11 @@ impl Reader {
     /// # Errors
     /// As many jobs as there may be wait for their pieces; the job comes back.
     pub(crate) fn push(&mut self, job: Job) -> Result<(), Full<Job>> {
-        if self.given == JOBS {
+        let has_place = match job {
+            Job::Entries { .. } => self.given < JOBS,
+            Job::Feed { .. } => self.has_room_for_feed(),
+        };
+        if !has_place {
             return Err(Full(job));
         }
         self.jobs.push(job)?;
@@ -190,9 +196,14 @@ impl Reader {
         Ok(())
     }
 
-    /// Whether [`Self::push`] takes a job.
+    /// Whether [`Self::push`] takes a job that reads entries.
     pub(crate) fn has_room(&self) -> bool {
         self.given < JOBS
+    }
+
+    /// Whether [`Self::push`] takes a job for a subscription.
+    pub(crate) fn has_room_for_feed(&self) -> bool {
+        self.given < JOBS - JOBS_FOR_ENTRIES
     }
 
     /// What was read, if anything was.

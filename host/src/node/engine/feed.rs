@@ -29,7 +29,7 @@ enum Delivered {
 impl Engine {
     /// Whether a subscription that is behind can be fed now.
     pub(super) fn can_feed(&self) -> bool {
-        self.subscriptions.hungry().is_some() && !self.is_blocked() && self.reader.has_room()
+        self.subscriptions.hungry().is_some() && !self.is_blocked() && self.reader.has_room_for_feed()
     }
 
     /// An entry was applied: deliveries to those who follow the topic live. Without an excerpt (memory is short) they

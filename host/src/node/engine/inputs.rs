@@ -37,9 +37,8 @@ impl Engine {
                 }
                 Piece::Entries { purpose: Purpose::Replay, first, frames } => self.replay.fetched(first, frames),
                 Piece::Entries { purpose, frames, .. } => {
-                    if let Some(job) = self.peers.fetched(purpose, &frames, &self.tail) {
-                        self.read(job);
-                    }
+                    let job = self.peers.fetched(purpose, &frames, &self.tail);
+                    self.read_for_peer(job);
                 }
                 Piece::Feed { ticket, found } => self.feed_from_disk(ticket, found),
                 Piece::Failed(error) => return Err(NodeError::Read(error)),

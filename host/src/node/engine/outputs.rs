@@ -4,6 +4,7 @@ use super::Engine;
 use crate::node::reader::Job;
 use eventstream_core::id::{NodeId, Term};
 use eventstream_core::replica::Output;
+use eventstream_core::ring::Full;
 use eventstream_core::wire::{Control, LeaderChanged};
 
 impl Engine {
@@ -14,13 +15,22 @@ impl Engine {
                 Output::AppendEmpty(stamp) => self.make_empty(&stamp),
                 Output::Persist(persist) => self.journal.write(&persist, &self.tail),
                 Output::Send(message) => {
-                    if let Some(job) = self.peers.send(&message, &self.tail) {
-                        self.read(job);
-                    }
+                    let job = self.peers.send(&message, &self.tail);
+                    self.read_for_peer(job);
                 }
                 Output::Apply { last, .. } => self.replay.committed(last),
                 Output::Leader { term, leader } => self.leader_changed(term, leader),
             }
+        }
+    }
+
+    /// Gives the reader what a peer waits for. If that has too many jobs, what waits is dropped, as if it was lost on
+    /// the way.
+    pub(super) fn read_for_peer(&mut self, job: Option<Job>) {
+        if let Some(job) = job
+            && let Err(Full(refused)) = self.reader.push(job)
+        {
+            self.peers.not_fetched(&refused);
         }
     }
 
