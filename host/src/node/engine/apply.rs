@@ -125,6 +125,8 @@ impl Engine {
     fn fetch_for_replay(&mut self, first: Index) {
         if !self.replay.is_reading {
             let last = self.replay.commit.min(first.plus(MAX_APPEND_ENTRIES as u64 - 1));
+            // What the tail holds may not be on disk yet, and something else in its place.
+            let last = last.min(self.tail.first().map_or(last, Index::prev));
             self.replay.is_reading = self.read(Job::Entries { purpose: Purpose::Replay, first, last });
         }
     }
