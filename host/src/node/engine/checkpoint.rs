@@ -49,8 +49,15 @@ impl Engine {
         }
     }
 
+    /// Writes what changed since the last checkpoint, for a quick next start; without room the next start replays more.
+    pub(super) fn write_last_checkpoint(&mut self) {
+        if self.journal.has_room_for(self.checkpoints.max_bytes) {
+            self.write_checkpoint();
+        }
+    }
+
     /// Writes what changed since the last checkpoint.
-    pub(super) fn write_checkpoint(&mut self) {
+    fn write_checkpoint(&mut self) {
         let applied = self.applied();
         if applied == self.checkpoints.applied {
             return;

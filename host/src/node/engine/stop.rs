@@ -64,7 +64,7 @@ impl Engine {
         }
         self.clients.outbox.send(Command::Leave);
         self.peers.outbox.send(Command::Leave);
-        self.write_checkpoint();
+        self.write_last_checkpoint();
         self.journal.stop();
     }
 
