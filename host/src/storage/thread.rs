@@ -204,6 +204,9 @@ impl<S: LogStore, W: Fn()> Worker<S, W> {
             self.gather()?;
             if self.group.is_whole() {
                 self.commit()?;
+            } else {
+                // A write that is longer than the ring: its rest waits for the room that was made here.
+                self.call();
             }
             if self.group.stop || (is_last && self.jobs.is_empty()) {
                 return self.store.close();
@@ -280,9 +283,13 @@ impl<S: LogStore, W: Fn()> Worker<S, W> {
             && self.reports.push(report).is_ok()
         {
             self.owed = None;
-            if self.engine.ring() {
-                (self.wake)();
-            }
+            self.call();
+        }
+    }
+
+    fn call(&self) {
+        if self.engine.ring() {
+            (self.wake)();
         }
     }
 

@@ -1,6 +1,7 @@
 //! What the tests of the store share: a node's directory, and frames that can be told apart.
 
 use core::ops::{ControlFlow, RangeInclusive};
+use core::time::Duration;
 use eventstream_core::config::Parameters;
 use eventstream_core::doorbell::Doorbell;
 use eventstream_core::id::{Index, LogTime, NodeId, Term};
@@ -15,6 +16,9 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 use tempfile::TempDir;
+
+/// Whatever takes longer is broken. No test waits for it to pass.
+const BROKEN: Duration = Duration::from_secs(20);
 
 /// A directory with the identity of a node alone in its cluster.
 pub(crate) struct Node {
@@ -137,6 +141,17 @@ impl Engine {
                 self.bell.disarm();
             }
         }
+    }
+}
+
+impl Engine {
+    /// Sleeps while the ring is full, and lets something happen in its sleep. Returns whether it was woken.
+    pub(crate) fn is_woken_for_room(&self, meanwhile: impl FnOnce()) -> bool {
+        assert!(self.bell.arm_if(|| self.storage.free() == 0), "the ring is full");
+        meanwhile();
+        thread::park_timeout(BROKEN);
+        // Who woke it has disarmed the bell.
+        !self.bell.ring()
     }
 }
 

@@ -150,6 +150,21 @@ fn a_write_is_never_divided() {
 }
 
 #[test]
+fn a_write_longer_than_the_ring_gets_the_room_for_its_rest() {
+    let (notes, desk) = notes();
+    let mut engine = Engine::start(notes);
+    engine.push([state_row("a", true)]);
+    desk.begun();
+    let bytes = block(&frame(1, 1, 100));
+    engine.push(core::array::from_fn::<_, JOBS, _>(|at| Job::Append(Index(at as u64 + 1), bytes.clone())));
+    assert!(engine.is_woken_for_room(|| desk.ends(true)), "nothing is reported yet, and yet there is room");
+    engine.push([Job::Sync(Token(1))]);
+    assert_eq!(desk.begun().1.len(), JOBS);
+    desk.ends(true);
+    assert_eq!(engine.wait(), Report::Persisted(Token(1)));
+}
+
+#[test]
 fn a_group_ends_at_the_first_write_that_fills_it() {
     let (notes, desk) = notes();
     let mut engine = Engine::start(notes);
