@@ -126,11 +126,18 @@ impl<T, const N: usize> Sink<T, N> {
         let mut item = item;
         while let Err(Full(refused)) = self.try_send(item) {
             item = refused;
-            let mut woken = pin!(self.room.waiting.notified());
-            woken.as_mut().enable();
-            if self.room.doorbell.arm_if(|| self.is_full()) {
-                woken.await;
-            }
+            self.wait_for_room().await;
+        }
+    }
+
+    async fn wait_for_room(&self) {
+        let mut woken = pin!(self.room.waiting.notified());
+        woken.as_mut().enable();
+        if self.room.doorbell.arm_if(|| self.is_full()) {
+            woken.await;
+        } else {
+            // The bell was disarmed for those who sleep too: they are to look again.
+            self.room.waiting.notify_waiters();
         }
     }
 
@@ -238,12 +245,19 @@ impl<T, const N: usize> Inbox<T, N> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use core::pin::Pin;
+    use core::task::Poll;
     use std::rc::Rc;
     use tokio::task::{LocalSet, spawn_local};
 
     fn run(test: impl Future<Output = ()>) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
         LocalSet::new().block_on(&runtime, test);
+    }
+
+    /// Whether a future is ready.
+    async fn is_ready(future: &mut (impl Future + Unpin)) -> bool {
+        core::future::poll_fn(|context| Poll::Ready(Pin::new(&mut *future).poll(context).is_ready())).await
     }
 
     #[test]
@@ -279,6 +293,21 @@ mod tests {
             for task in tasks {
                 task.await.expect("the task ends");
             }
+        });
+    }
+
+    #[test]
+    fn a_task_that_finds_room_at_last_leaves_none_asleep() {
+        run(async {
+            let (sink, mut inbox) = many_to_one::<u32, 2>(&Arc::default());
+            (0..2).for_each(|item| assert!(sink.try_send(item).is_ok()));
+            let mut asleep = Box::pin(sink.send(2));
+            assert!(!is_ready(&mut asleep).await);
+            // Another task found the ring full; the consumer takes an item before that task looks again.
+            assert_eq!(inbox.pop(), Some(0));
+            sink.wait_for_room().await;
+            inbox.made_room();
+            assert!(is_ready(&mut asleep).await);
         });
     }
 
