@@ -128,7 +128,7 @@ impl Engine {
         let patience = self.acks.oldest().map_or(Instant::FAR_FUTURE, |since| since + CLIENT_PATIENCE);
         [
             self.replica.next_deadline(),
-            self.intake.next_deadline(),
+            self.intake.next_deadline(!self.is_blocked()),
             patience,
             self.checkpoints.next(),
             self.next_wall_clock,
@@ -138,15 +138,14 @@ impl Engine {
         .unwrap_or(Instant::FAR_FUTURE)
     }
 
+    /// Whether sockets bring something that would be taken.
     fn has_event(&self) -> bool {
-        !self.from_clients.is_empty() || !self.from_peers.is_empty()
+        !self.is_blocked() && !self.from_clients.is_empty()
+            || !self.is_blocked_by_sockets() && !self.from_peers.is_empty()
     }
 
     /// Whether something waits to be taken.
     pub(super) fn has_input(&self) -> bool {
-        self.journal.has_report()
-            || self.reader.has_piece()
-            || self.stop.is_new()
-            || !self.is_blocked() && self.has_event()
+        self.journal.has_report() || self.reader.has_piece() || self.stop.is_new() || self.has_event()
     }
 }

@@ -51,10 +51,11 @@ impl Intake {
         Self { joined: Accumulator::new(), waiting: VecDeque::new(), pool, spare: None, window }
     }
 
-    /// When something has waited long enough.
-    pub(crate) fn next_deadline(&self) -> Instant {
+    /// When something has waited long enough. What cannot be proposed now is not due.
+    pub(crate) fn next_deadline(&self, can_propose: bool) -> Instant {
+        let joined = if can_propose { self.joined.deadline() } else { Instant::FAR_FUTURE };
         let refused = self.waiting.front().map_or(Instant::FAR_FUTURE, |waiting| waiting.since + CLIENT_PATIENCE);
-        self.joined.deadline().min(refused)
+        joined.min(refused)
     }
 
     /// Room for an entry.

@@ -186,10 +186,13 @@ impl Engine {
             self.flush();
             return Ok(self.progress());
         }
-        if self.flush() {
+        if self.flush_to_sockets() {
+            // Neither what is due nor other nodes wait for storage: a leader whose disk stalls still leads.
             self.take_peer_events()?;
             self.take_due();
             self.act();
+        }
+        if self.flush() {
             self.take_client_events()?;
             self.submit_waiting();
             self.submit_joined();
@@ -204,10 +207,15 @@ impl Engine {
 
     /// Gives away what is kept for others. Returns whether nothing is kept any more.
     fn flush(&mut self) -> bool {
+        let to_storage = self.journal.flush();
+        self.flush_to_sockets() && to_storage
+    }
+
+    /// Gives away what is kept for sockets. Returns whether nothing is kept for them any more.
+    fn flush_to_sockets(&mut self) -> bool {
         let to_clients = self.clients.outbox.flush();
         let to_peers = self.peers.outbox.flush();
-        let to_storage = self.journal.flush();
-        to_clients && to_peers && to_storage
+        to_clients && to_peers
     }
 
     /// The last entry applied.

@@ -39,9 +39,14 @@ impl Engine {
         self.reader.push(job).is_ok()
     }
 
-    /// Whether something is kept that others have no room for: no new input is taken then.
+    /// Whether something is kept that others have no room for: nothing new is taken from clients then.
     pub(super) fn is_blocked(&self) -> bool {
-        self.clients.outbox.is_blocked() || self.peers.outbox.is_blocked() || self.journal.is_blocked()
+        self.is_blocked_by_sockets() || self.journal.is_blocked()
+    }
+
+    /// Whether something is kept that sockets have no room for: nothing new is taken from other nodes either.
+    pub(super) fn is_blocked_by_sockets(&self) -> bool {
+        self.clients.outbox.is_blocked() || self.peers.outbox.is_blocked()
     }
 
     /// Whether something that is kept finds room now. If not, whoever makes room wakes this task.
