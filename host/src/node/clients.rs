@@ -32,6 +32,8 @@ struct Client {
     unanswered: usize,
     /// Its subscriptions.
     subscriptions: Vec<u32>,
+    /// It is being closed.
+    is_leaving: bool,
 }
 
 impl Clients {
@@ -46,7 +48,8 @@ impl Clients {
         if self.table.len() <= slot {
             self.table.resize_with(slot + 1, || None);
         }
-        let client = Client { conn, unread: 0, unmarked: 0, unanswered: 0, subscriptions: Vec::new() };
+        let client =
+            Client { conn, unread: 0, unmarked: 0, unanswered: 0, subscriptions: Vec::new(), is_leaving: false };
         let before = self.table[slot].replace(client);
         assert!(before.is_none(), "a slot is taken again only after its connection was closed");
     }
@@ -137,12 +140,62 @@ impl Clients {
         }
     }
 
+    /// Memory for messages is short: closes the client that leaves most of them unread, before all others have to go
+    /// because nothing can be said to them. One at a time.
+    pub(crate) fn part_with_slowest(&mut self) {
+        let slow = || self.table.iter().flatten().filter(|client| client.unread >= MARK_EVERY);
+        if slow().any(|client| client.is_leaving) {
+            return;
+        }
+        if let Some(conn) = slow().max_by_key(|client| client.unread).map(|client| client.conn) {
+            self.disconnect(conn);
+        }
+    }
+
     /// Closes a connection. [`Self::close`] follows when it is closed.
     pub(crate) fn disconnect(&mut self, conn: ConnId) {
+        if let Some(client) = self.find(conn) {
+            client.is_leaving = true;
+        }
         self.outbox.send(Command::Close { conn });
     }
 
     fn find(&mut self, conn: ConnId) -> Option<&mut Client> {
         self.table.get_mut(usize::from(conn.slot))?.as_mut().filter(|client| client.conn == conn)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::mailbox::{Inbox, one_to_one};
+    use crate::node::memory::pool;
+
+    fn closed(clients: &mut Clients, commands: &mut Inbox<Command, COMMANDS>) -> Vec<u16> {
+        clients.outbox.flush();
+        let commands = core::iter::from_fn(|| commands.pop());
+        commands
+            .filter_map(|command| if let Command::Close { conn } = command { Some(conn.slot) } else { None })
+            .collect()
+    }
+
+    #[test]
+    fn the_slowest_client_goes_and_then_the_next() {
+        let (outbox, mut commands) = one_to_one(&Default::default(), &Default::default());
+        let mut clients = Clients::new(outbox, Scribe::new(pool(1)));
+        let [quick, slow, slower] = [0, 1, 2].map(|slot| ConnId { slot, generation: 1 });
+        let frame = pool(1).take().expect("a fresh pool").freeze();
+        for (conn, frames) in [(quick, 3), (slow, 5), (slower, 8)] {
+            clients.open(conn);
+            (0..frames).for_each(|_| clients.send(conn, frame.clone()));
+        }
+        clients.part_with_slowest();
+        clients.part_with_slowest();
+        assert_eq!(closed(&mut clients, &mut commands), [slower.slot], "one at a time");
+        clients.close(slower);
+        clients.part_with_slowest();
+        clients.close(slow);
+        clients.part_with_slowest();
+        assert_eq!(closed(&mut clients, &mut commands), [slow.slot], "the last one reads");
     }
 }

@@ -119,6 +119,11 @@ impl Pools {
         self.shortage() == Shortage::None && self.feeds.free() * 2 >= self.feeds.capacity()
     }
 
+    /// Whether messages to clients may soon find no room any more.
+    pub(crate) fn messages_are_short(&self) -> bool {
+        self.to_clients.free() * 4 < self.to_clients.capacity()
+    }
+
     /// How few blocks are left for the log's newest entries.
     pub(crate) fn shortage(&self) -> Shortage {
         let less_than = |part| {

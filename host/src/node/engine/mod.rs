@@ -232,6 +232,9 @@ impl Engine {
         if !self.pools.can_lend() || !self.is_window_open() {
             self.journal.show_rows();
         }
+        if self.pools.messages_are_short() {
+            self.clients.part_with_slowest();
+        }
         match shortage {
             Shortage::None => self.tail.release(done, false),
             Shortage::Some => self.tail.release(done, true),
