@@ -21,7 +21,8 @@ pub enum Durability {
 pub struct RunReceipt {
     /// Leading events of the run that the log held already.
     pub duplicates: u16,
-    /// The offset of the first of them; `None` if there is none, or if it was too long ago to be remembered.
+    /// The offset of the first of them, the others follow it densely; `None` if there is none, if they do not lie
+    /// together, or if it was too long ago to be remembered.
     pub duplicate_offset: Option<Offset>,
     /// Events after the duplicates that this batch added.
     pub accepted: u16,
