@@ -107,7 +107,8 @@ impl<M: Memory> Replica<M> {
     ///
     /// # Errors
     ///
-    /// The sender is not who it should be, or said what makes no sense; nothing has changed.
+    /// The sender is not who it should be, or said what makes no sense. Nothing was taken from it but, perhaps, its newer
+    /// term: the outputs are to be polled all the same.
     pub fn handle_message(
         &mut self,
         now: Instant,

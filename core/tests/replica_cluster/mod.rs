@@ -260,7 +260,7 @@ impl Cluster {
         let end = self.now + span;
         self.settle();
         while self.now < end {
-            self.now = self.now + Duration::from_millis(1);
+            self.now += Duration::from_millis(1);
             for node in &mut self.nodes {
                 let now = node.clock(self.now);
                 if node.wall_at_start > 0 {
