@@ -17,6 +17,8 @@ use eventstream_core::wire::{Batch, END_LEN, Frame, HEADER_LEN, Header, Kind, MA
 
 const CRC: Crc32 = Crc32::portable();
 
+type Memory = Lent<Box<[ProducerSlot]>, Box<[TopicSlot]>>;
+
 /// A log whose terms nobody asks for: there is one term, and memory knows it.
 struct OneTerm;
 
@@ -28,7 +30,7 @@ impl LogView for OneTerm {
 
 /// A cluster of one, whose disk is done at once.
 struct Alone {
-    replica: Replica<Lent<Box<[ProducerSlot]>, Box<[TopicSlot]>>>,
+    replica: Replica<Memory>,
     outcomes: Outcomes,
 }
 
