@@ -23,8 +23,9 @@ const PAUSE_MAX: Duration = Duration::from_millis(200);
 const PAUSE_UNWANTED: Duration = Duration::from_secs(1);
 /// A link that was up for less than this is not dialled again at once: the other node may have a reason to close it.
 const SHORT_LIVED: eventstream_core::time::Duration = eventstream_core::time::Duration::from_millis(100);
-/// A process that dies may still accept a connection and drop it. That many such redials are made at once.
-const PROMPT_REDIALS: u32 = 8;
+/// A process that dies may still accept a connection and drop it, until the kernel has closed all that it had open: on
+/// a busy machine, tens of milliseconds. That many such redials are made at once.
+const PROMPT_REDIALS: u32 = 50;
 /// The pause between them.
 const PAUSE_PROMPT: Duration = Duration::from_millis(1);
 
@@ -60,8 +61,8 @@ async fn dial(me: &Identity, peer: &Member) -> Result<TcpStream, DialError> {
     let connected = timeout(DIAL, TcpStream::connect(peer.address.as_str())).await;
     let mut stream = match connected {
         Ok(Ok(stream)) => stream,
-        Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => return Err(DialError::Refused),
-        Ok(Err(_)) | Err(_) => return Err(DialError::Silent),
+        Ok(Err(error)) => return Err(DialError::of_connect(error.kind())),
+        Err(_) => return Err(DialError::Silent),
     };
     socket::prepare_peer(&stream).map_err(|_| DialError::Dropped)?;
     match timeout(DIAL, handshake::introduce(&mut stream, me, peer.id)).await {
@@ -83,6 +84,18 @@ enum DialError {
     Silent,
     /// The other side is not the node it should be, or does not want this one.
     Unwanted,
+}
+
+impl DialError {
+    /// What an error of `connect` means.
+    fn of_connect(error: ErrorKind) -> Self {
+        match error {
+            ErrorKind::ConnectionRefused => Self::Refused,
+            // It was accepted and dropped before this node came to look: the listener died in between.
+            ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted | ErrorKind::BrokenPipe => Self::Dropped,
+            _ => Self::Silent,
+        }
+    }
 }
 
 /// What is known of the line to a peer while there is no link.
@@ -157,6 +170,13 @@ mod tests {
         assert!(gone.failed(DialError::Refused).reset);
         assert_eq!(line.failed(DialError::Dropped), Next { reset: false, pause: PAUSE_MIN }, "it is not dying");
         assert!(!line.failed(DialError::Refused).reset);
+    }
+
+    #[test]
+    fn a_connection_that_is_reset_while_it_is_made_was_dropped_and_not_silent() {
+        assert_eq!(DialError::of_connect(ErrorKind::ConnectionRefused), DialError::Refused);
+        assert_eq!(DialError::of_connect(ErrorKind::ConnectionReset), DialError::Dropped);
+        assert_eq!(DialError::of_connect(ErrorKind::HostUnreachable), DialError::Silent);
     }
 
     #[test]
