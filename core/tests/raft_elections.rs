@@ -218,6 +218,20 @@ fn a_request_that_comes_before_the_reset_is_kept() {
 }
 
 #[test]
+fn who_would_vote_for_a_candidate_gives_it_time_before_it_competes() {
+    // Node 2's turn after the reset is at once; but node 3 has asked before, and has its vote to sync.
+    let mut node = follower(3, ms(1_000));
+    node.hear(ms(1_010), 3, 5, pre_vote(), &[]);
+    node.raft.handle_reset(ms(1_020), id(1));
+    node.poll();
+    assert_eq!(node.take_sent(3), [(5, WOULD)]);
+    node.timeout(ms(1_079));
+    assert_eq!((node.raft.role(), node.take_sent(3)), (Role::Follower, vec![]));
+    node.timeout(ms(1_080));
+    assert_eq!(node.raft.role(), Role::PreCandidate);
+}
+
+#[test]
 fn a_request_is_kept_for_100_ms() {
     let mut node = follower(3, ms(1_000));
     node.hear(ms(1_020), 3, 5, pre_vote(), &[]);

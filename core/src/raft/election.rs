@@ -147,6 +147,11 @@ impl Raft {
         } else if !self.in_lease_of_another(now, slot) {
             self.peers[slot].pre_vote_term = term;
             self.owe(slot, Owed::PreVoteGranted);
+            // The candidate gets the time to sync its vote and to ask for ours, before we compete with it.
+            if self.role == Role::Follower {
+                let turn = self.timers.at(Timer::Election).max(now + RETRY_MAX);
+                self.timers.set(Timer::Election, turn);
+            }
         } else if self.role != Role::Leader {
             self.peers[slot].kept = Some(Kept { term, last, until: now + KEPT_REQUEST });
             self.timers.set(Timer::Lease, self.election.lease_until);
@@ -170,10 +175,11 @@ impl Raft {
     /// The leader's process is gone: nobody listens where it listened. Its followers ask for pre-votes one after the
     /// other, in the order of their ids, so that they do not compete.
     pub(super) fn handle_leader_gone(&mut self, now: Instant, leader: usize) {
-        self.end_lease(now);
         let rank = self.others.without(leader).iter().filter(|&slot| slot < self.own).count();
         let turn = now + RESET_RANK_STEP * rank as u64;
         self.timers.set(Timer::Election, turn.min(self.timers.at(Timer::Election)));
+        // After that: a request that was kept is granted now, and puts off our own turn.
+        self.end_lease(now);
     }
 
     /// Nobody leads: ask who would vote for this node.
