@@ -60,6 +60,11 @@ impl Packer {
         Self { pool, block: None }
     }
 
+    /// Where its blocks come from.
+    pub(crate) fn pool(&self) -> StaticPool {
+        self.pool
+    }
+
     /// Room for a frame of `len` bytes, at most a block, at the front of what is given; what of it is used is to be
     /// split off. `None` if the pool has no block.
     pub(crate) fn room(&mut self, len: usize) -> Option<&mut OwnFrame> {

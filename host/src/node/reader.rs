@@ -236,7 +236,7 @@ struct Worker {
     bell: Arc<Doorbell>,
     entries: Packer,
     feeds: StaticPool,
-    /// Feeds that wait for blocks: slow subscribers hold them, and nobody else is to wait for those.
+    /// Jobs that wait for blocks: slow subscribers and slow peers hold them, and nobody else is to wait for those.
     deferred: VecDeque<Job>,
 }
 
@@ -258,7 +258,21 @@ impl Worker {
     }
 
     fn next_job(&mut self) -> Option<Job> {
-        self.jobs.pop().or_else(|| if self.feeds.free() >= FEED_BLOCKS { self.deferred.pop_front() } else { None })
+        self.jobs.pop().or_else(|| {
+            let first = self.deferred.iter().position(|job| self.has_blocks(job))?;
+            self.deferred.remove(first)
+        })
+    }
+
+    /// Whether there are blocks for a job: in the worst case one for each entry, and what is left of the last one.
+    fn has_blocks(&self, job: &Job) -> bool {
+        match *job {
+            Job::Entries { first, last, .. } => {
+                let pool = self.entries.pool();
+                pool.free() >= ((last.0 + 2 - first.0) as usize).min(pool.capacity())
+            }
+            Job::Feed { .. } => self.feeds.free() >= FEED_BLOCKS.min(self.feeds.capacity()),
+        }
     }
 
     fn sleep(&self) {
@@ -272,6 +286,10 @@ impl Worker {
 
     /// `None` if the job was deferred, or the engine is gone.
     fn perform(&mut self, job: Job) -> Result<Option<Piece>, ReadError> {
+        if !self.has_blocks(&job) {
+            self.deferred.push_back(job);
+            return Ok(None);
+        }
         match job {
             Job::Entries { purpose, first, last } => self.read_entries(purpose, first, last),
             Job::Feed { ticket, topic, ref name, from } => {
@@ -363,4 +381,66 @@ impl Worker {
 
 fn check(index: Index, frame: &[u8]) -> Result<Header, ReadError> {
     Frame::check(frame, CRC).map(|frame| *frame.header()).map_err(|error| ReadError::Damaged { index, error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::{Identity, init};
+    use crate::node::memory::pool;
+    use crate::storage::{self, Durability, LogStore};
+    use eventstream_core::config::Parameters;
+    use eventstream_core::id::NodeId;
+    use eventstream_core::wire::{Kind, OVERHEAD, seal};
+
+    /// Questions to the reader before it counts as broken.
+    const QUESTIONS: usize = 20_000;
+
+    /// The next piece, told by a letter.
+    fn next(reader: &mut Reader) -> Option<char> {
+        (0..QUESTIONS).find_map(|_| {
+            thread::sleep(POOL_RETRY);
+            reader.poll().map(|piece| match piece {
+                Piece::Entries { frames, .. } if frames.len() == 2 => 'e',
+                Piece::Feed { .. } => 'f',
+                other => panic!("{other:?}"),
+            })
+        })
+    }
+
+    #[test]
+    fn who_waits_for_blocks_holds_nobody_else_up() {
+        let out = tempfile::tempdir().expect("a directory");
+        let nodes = [(NodeId(1), "127.0.0.1:9001".parse().expect("an address"))];
+        let dir = init(out.path(), &nodes, Parameters::default()).expect("an identity").remove(0);
+        let mut opened = storage::open(&dir, &Identity::load(&dir).expect("an identity")).expect("a store");
+        for index in 1..=2 {
+            let mut frame = [0; OVERHEAD];
+            let header = Header { batch_id: index, ..Header::of(Kind::Empty, &[], CRC) };
+            seal(&mut frame, &header, CRC);
+            opened.store.append(Index(index), &frame).expect("an entry");
+        }
+        opened.store.commit(Durability::Synced).expect("a write");
+        let few = || pool(2);
+        let pools = Pools {
+            clients: few(),
+            peers: few(),
+            entries: few(),
+            to_clients: few(),
+            to_peers: few(),
+            reader: few(),
+            feeds: few(),
+            rows: few(),
+        };
+        let slow_peer = [pools.reader.take(), pools.reader.take()];
+        let mut reader = Reader::start(opened.reader, &pools, Arc::default(), || {}).expect("a thread");
+        let purpose = Purpose::Peer { peer: 0, ticket: 1 };
+        reader.push(Job::Entries { purpose, first: Index(1), last: Index(2) }).expect("room");
+        let ticket = Ticket { subscription: 0, number: 1, visible: Index(0) };
+        reader.push(Job::Feed { ticket, topic: TopicId(0), name: "t".into(), from: Offset(0) }).expect("room");
+        assert_eq!(next(&mut reader), Some('f'));
+        drop(slow_peer);
+        assert_eq!(next(&mut reader), Some('e'));
+        reader.stop();
+    }
 }
