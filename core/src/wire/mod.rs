@@ -45,6 +45,7 @@ mod list;
 mod message;
 mod run;
 mod status;
+mod stream;
 
 pub use batch::{Batch, BatchError, Runs};
 pub use check::Check;
@@ -60,6 +61,7 @@ pub use message::{
 };
 pub use run::{Record, Records, Run, RunFlags, RunHead};
 pub use status::{MemberStatus, NodeRole, NodeStatus, Status};
+pub use stream::{ReadFrameError, read_frame};
 
 pub(crate) use cursor::Writer;
 pub(crate) use run::CountAndLen;
