@@ -8,12 +8,14 @@
 //! each such write is all or nothing.
 
 use super::{Durability, LogStore, StoreError, unpack};
+use core::panic::AssertUnwindSafe;
 use eventstream_core::doorbell::Doorbell;
 use eventstream_core::id::Index;
 use eventstream_core::pool::Block;
 use eventstream_core::raft::{HardState, Token};
 use eventstream_core::ring::{Consumer, Full, Producer, Ring};
 use std::io;
+use std::panic;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle, Thread};
 
@@ -54,7 +56,7 @@ pub enum Job {
 pub enum Report {
     /// The writes up to this token are on stable storage.
     Persisted(Token),
-    /// A write failed. The thread ends, [`Storage::join`] says why; nothing more may be acked.
+    /// A write failed, or the thread panicked. It ends, [`Storage::join`] says why; nothing more may be acked.
     Failed,
     /// The thread ends because it was asked to. Everything is on stable storage; the directory is free after
     /// [`Storage::join`], when the last reader is gone too.
@@ -149,7 +151,7 @@ impl Storage {
     pub fn join(mut self) -> Result<(), StoreError> {
         let handle = self.handle.take().expect("joined once, since joining takes the value");
         drop(self);
-        handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        handle.join().unwrap_or_else(|cause| panic::resume_unwind(cause))
     }
 }
 
@@ -188,13 +190,14 @@ struct Worker<S, W> {
 
 impl<S: LogStore, W: Fn()> Worker<S, W> {
     fn run(&mut self) -> Result<(), StoreError> {
-        let outcome = self.work();
-        self.report(if outcome.is_ok() { Report::Stopped } else { Report::Failed });
+        // A thread that panics says so too: an engine that waits for it would look alive and write nothing.
+        let outcome = panic::catch_unwind(AssertUnwindSafe(|| self.work()));
+        self.report(if matches!(outcome, Ok(Ok(()))) { Report::Stopped } else { Report::Failed });
         while self.owed.is_some() && !self.reports.is_abandoned() {
             thread::park_timeout(REPORT_AGAIN);
             self.offer();
         }
-        outcome
+        outcome.unwrap_or_else(|cause| panic::resume_unwind(cause))
     }
 
     fn work(&mut self) -> Result<(), StoreError> {

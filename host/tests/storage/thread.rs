@@ -219,6 +219,14 @@ fn after_a_failed_write_nothing_is_tried_again() {
 }
 
 #[test]
+fn a_thread_that_panics_reports_a_failure() {
+    let node = Node::new();
+    let mut engine = Engine::start(node.open().store);
+    engine.push([append(5), Job::Sync(Token(1))]);
+    assert_eq!(engine.wait(), Report::Failed, "there is nothing before entry 5");
+}
+
+#[test]
 fn a_full_ring_of_reports_keeps_the_newest_token() {
     let (notes, desk) = notes();
     let mut engine = Engine::start(notes);
