@@ -7,7 +7,8 @@ use eventstream_host::node::{self, Node, StartError, Stopper};
 use serde_json::json;
 use std::path::PathBuf;
 use std::{io, thread};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Run a node.
 ///
@@ -53,6 +54,8 @@ pub(super) struct Args {
 pub(super) fn run(args: Args, output: Output) -> Result<(), Failure> {
     let stop_at_end_of_input = args.stop_at_end_of_input;
     let config = config(args)?;
+    // Before the node starts: who is told to stop while it starts, stops in order as soon as it has.
+    let signals = Signals::listen().map_err(Failure::failed)?;
     let node = Node::start(&config).map_err(start_failure)?;
     let (identity, addresses) = (&config.identity, node.addresses());
     let addresses = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
@@ -73,14 +76,14 @@ pub(super) fn run(args: Args, output: Output) -> Result<(), Failure> {
             })
         },
     )?;
-    stop_when_told(node.stopper(), stop_at_end_of_input, output).map_err(Failure::failed)?;
+    stop_when_told(signals, node.stopper(), stop_at_end_of_input, output).map_err(Failure::failed)?;
     node.wait().map_err(|error| Failure::failed(format_args!("node {}: {error}", identity.node)))?;
     output.note(&format!("node {} has stopped", identity.node));
     Ok(())
 }
 
 /// Stops the node at the first signal, and the process at the second.
-fn stop_when_told(stopper: Stopper, at_end_of_input: bool, output: Output) -> io::Result<()> {
+fn stop_when_told(mut signals: Signals, stopper: Stopper, at_end_of_input: bool, output: Output) -> io::Result<()> {
     if at_end_of_input {
         let stopper = stopper.clone();
         thread::Builder::new().name("input".into()).spawn(move || {
@@ -89,24 +92,40 @@ fn stop_when_told(stopper: Stopper, at_end_of_input: bool, output: Output) -> io
             stopper.shutdown();
         })?;
     }
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (mut interrupt, mut terminate) = {
-        let _within = runtime.enter();
-        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
-    };
-    let mut told = move || {
-        runtime.block_on(async {
-            tokio::select! { _ = interrupt.recv() => {} _ = terminate.recv() => {} }
-        });
-    };
     thread::Builder::new().name("signals".into()).spawn(move || {
-        told();
+        signals.wait();
         output.note("stopping; a second signal ends the process at once");
         stopper.shutdown();
-        told();
+        signals.wait();
         std::process::exit(Exit::Failed as i32);
     })?;
     Ok(())
+}
+
+/// SIGINT and SIGTERM, from when they are first listened for: what comes before the first wait is not lost.
+struct Signals {
+    runtime: Runtime,
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (interrupt, terminate) = {
+            let _within = runtime.enter();
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+        };
+        Ok(Self { runtime, interrupt, terminate })
+    }
+
+    /// Blocks until one of them comes, or has come since the last wait.
+    fn wait(&mut self) {
+        let Self { runtime, interrupt, terminate } = self;
+        runtime.block_on(async {
+            tokio::select! { _ = interrupt.recv() => {} _ = terminate.recv() => {} }
+        });
+    }
 }
 
 /// Whether the configuration is at fault, or the machine.
@@ -141,4 +160,16 @@ fn config(args: Args) -> Result<Config, Failure> {
 fn environment() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signal_that_comes_while_the_node_starts_is_not_lost() {
+        let mut signals = Signals::listen().expect("signals");
+        rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::TERM).expect("this process");
+        signals.wait();
+    }
 }

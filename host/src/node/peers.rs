@@ -42,6 +42,8 @@ pub(crate) struct Peer {
     link: Option<ConnId>,
     /// The connection that the other node has dialled.
     inbound: Option<ConnId>,
+    /// Its process is gone, but what it has sent before is still coming in.
+    is_gone: bool,
     /// An append whose entries have not all come yet.
     incoming: Option<Append>,
     /// Bytes sent and not known to have left.
@@ -65,6 +67,15 @@ pub(crate) struct Append {
     pub(crate) metas: Vec<EntryMeta>,
     /// Their frames.
     pub(crate) frames: Vec<SharedFrame>,
+}
+
+/// What the end of a connection means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Loss {
+    /// The link to the node is lost.
+    Link(NodeId),
+    /// The node's process is gone, and everything that it has sent was heard.
+    Process(NodeId),
 }
 
 /// A connection broke the rules of its kind: it is to be closed.
@@ -91,26 +102,38 @@ impl Peers {
         }
     }
 
-    /// Another node has connected. If it was connected before, that connection is dead, and closed.
-    pub(crate) fn inbound_opened(&mut self, node: NodeId, conn: ConnId) {
-        let Some(peer) = self.find(node) else { return };
+    /// Another node has connected. If it was connected before, that connection is dead, and closed. Returns whether the
+    /// process is gone that had made it.
+    pub(crate) fn inbound_opened(&mut self, node: NodeId, conn: ConnId) -> bool {
+        let Some(peer) = self.find(node) else { return false };
         peer.incoming = None;
+        let is_gone = core::mem::take(&mut peer.is_gone);
         if let Some(dead) = peer.inbound.replace(conn) {
             self.outbox.send(Command::Close { conn: dead });
         }
+        is_gone
     }
 
-    /// A connection is closed. Returns whose link it was, if it was one.
-    pub(crate) fn closed(&mut self, conn: ConnId) -> Option<NodeId> {
+    /// The node's process is gone. Returns whether that can be acted on at once: what it has sent before is heard first,
+    /// since a last heartbeat that is heard after its sender's end would count as a sign of life.
+    pub(crate) fn gone(&mut self, node: NodeId) -> bool {
+        let Some(peer) = self.find(node) else { return false };
+        peer.is_gone = peer.inbound.is_some();
+        !peer.is_gone
+    }
+
+    /// A connection is closed. Returns what that means.
+    pub(crate) fn closed(&mut self, conn: ConnId) -> Option<Loss> {
         for peer in &mut self.table {
             if peer.inbound == Some(conn) {
                 peer.inbound = None;
                 peer.incoming = None;
+                return core::mem::take(&mut peer.is_gone).then_some(Loss::Process(peer.member.id));
             }
             if peer.link == Some(conn) {
                 peer.link = None;
                 peer.forget_outgoing();
-                return Some(peer.member.id);
+                return Some(Loss::Link(peer.member.id));
             }
         }
         None
@@ -260,6 +283,7 @@ impl Peer {
             member,
             link: None,
             inbound: None,
+            is_gone: false,
             incoming: None,
             unsent: 0,
             unmarked: 0,
@@ -454,11 +478,26 @@ mod tests {
     }
 
     #[test]
+    fn a_process_is_gone_when_its_last_words_were_heard() {
+        let (_, mut peers, _inbox) = linked();
+        let inbound = |generation| ConnId { slot: 1, generation };
+        assert!(peers.gone(NodeId(2)), "nothing is coming in");
+        assert!(!peers.inbound_opened(NodeId(2), inbound(1)));
+        assert!(!peers.gone(NodeId(2)), "what it sent is still coming in");
+        assert_eq!(peers.closed(CONN), Some(Loss::Link(NodeId(2))));
+        assert_eq!(peers.closed(inbound(1)), Some(Loss::Process(NodeId(2))));
+        assert!(!peers.inbound_opened(NodeId(2), inbound(2)), "a new life");
+        assert!(!peers.gone(NodeId(2)));
+        assert!(peers.inbound_opened(NodeId(2), inbound(3)), "the next life tells it as well");
+        assert_eq!(peers.closed(inbound(3)), None);
+    }
+
+    #[test]
     fn what_was_read_for_a_link_that_is_gone_is_not_sent() {
         let (me, mut peers, mut inbox) = linked();
         let (pool, tail) = (pool(4), Tail::new(Index(9), 1 << 20));
         let Some(Job::Entries { purpose, .. }) = peers.send(&append(&me, 1, 2, 5, 1), &tail) else { panic!("no job") };
-        assert_eq!(peers.closed(CONN), Some(NodeId(2)));
+        assert_eq!(peers.closed(CONN), Some(Loss::Link(NodeId(2))));
         peers.link_opened(NodeId(2), ConnId { slot: 0, generation: 2 });
         assert!(peers.fetched(purpose, &[entry(pool, 5, 2).1], &tail).is_none());
         assert_eq!(sent(&mut peers, &mut inbox), []);

@@ -3,6 +3,7 @@
 use super::{CLIENT_PATIENCE, Engine, WALL_CLOCK_EVERY};
 use crate::node::NodeError;
 use crate::node::event::{Event, Role};
+use crate::node::peers::Loss;
 use crate::node::reader::{Piece, Purpose};
 use crate::storage::Report;
 use eventstream_core::time::Instant;
@@ -95,18 +96,24 @@ impl Engine {
                 self.replica.handle_connected(self.now, node);
             }
             Event::Opened { conn, role: Role::Inbound(node) } => {
-                self.peers.inbound_opened(node, conn);
+                if self.peers.inbound_opened(node, conn) {
+                    self.replica.handle_reset(self.now, node);
+                }
                 self.welcome_peer(conn);
             }
             Event::Opened { role: Role::Client, .. } => {}
             Event::Frame { conn, header, bytes, .. } => self.take_peer_frame(conn, &header, bytes),
             Event::Sent { conn, bytes } => self.peers.sent(conn, bytes),
-            Event::Closed { conn } => {
-                if let Some(node) = self.peers.closed(conn) {
-                    self.replica.handle_disconnected(self.now, node);
+            Event::Closed { conn } => match self.peers.closed(conn) {
+                Some(Loss::Link(node)) => self.replica.handle_disconnected(self.now, node),
+                Some(Loss::Process(node)) => self.replica.handle_reset(self.now, node),
+                None => {}
+            },
+            Event::Reset { peer } => {
+                if self.peers.gone(peer) {
+                    self.replica.handle_reset(self.now, peer);
                 }
             }
-            Event::Reset { peer } => self.replica.handle_reset(self.now, peer),
         }
     }
 
