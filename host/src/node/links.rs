@@ -14,7 +14,11 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 /// A node that does not answer a dial for this long is dialled again, by a new first packet.
-const DIAL: Duration = Duration::from_millis(300);
+const DIAL_MAX: Duration = Duration::from_millis(300);
+/// The same for the first dial after a link was lost; doubled after every dial without an answer, up to [`DIAL_MAX`].
+/// Linux drops a first packet without a word that comes while a dying process's listener is being closed, and would repeat
+/// it a second later: rare, but this is the very moment at which we dial.
+const DIAL_MIN: Duration = Duration::from_millis(10);
 /// The first pause between dials that failed, ...
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 /// ... doubled up to this.
@@ -35,7 +39,7 @@ pub(crate) async fn keep(hub: Rc<Hub>, me: Arc<Identity>, peer: Member, clock: C
     loop {
         let dialled = tokio::select! {
             () = hub.left() => return,
-            dialled = dial(&me, &peer) => dialled,
+            dialled = dial(&me, &peer, line.patience) => dialled,
         };
         match dialled {
             Ok(stream) => {
@@ -57,15 +61,16 @@ pub(crate) async fn keep(hub: Rc<Hub>, me: Arc<Identity>, peer: Member, clock: C
     }
 }
 
-async fn dial(me: &Identity, peer: &Member) -> Result<TcpStream, DialError> {
-    let connected = timeout(DIAL, TcpStream::connect(peer.address.as_str())).await;
+/// Connects and shakes hands; each of the two may take as long as `patience`.
+async fn dial(me: &Identity, peer: &Member, patience: Duration) -> Result<TcpStream, DialError> {
+    let connected = timeout(patience, TcpStream::connect(peer.address.as_str())).await;
     let mut stream = match connected {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(DialError::of_connect(error.kind())),
         Err(_) => return Err(DialError::Silent),
     };
     socket::prepare_peer(&stream).map_err(|_| DialError::Dropped)?;
-    match timeout(DIAL, handshake::introduce(&mut stream, me, peer.id)).await {
+    match timeout(patience, handshake::introduce(&mut stream, me, peer.id)).await {
         Ok(Ok(())) => Ok(stream),
         Ok(Err(HandshakeError::Io(_))) => Err(DialError::Dropped),
         Ok(Err(_)) => Err(DialError::Unwanted),
@@ -101,8 +106,12 @@ impl DialError {
 /// What is known of the line to a peer while there is no link.
 #[derive(Clone, Copy, Debug)]
 struct Line {
-    /// The last link was lost just now, and every dial since was dropped: this many.
-    lost_and_dropped: Option<u32>,
+    /// A link was lost, and no dial since has told why.
+    is_unexplained: bool,
+    /// Dials since then that were dropped or had no answer.
+    unanswered: u32,
+    /// How long the next dial waits for an answer.
+    patience: Duration,
     pause: Duration,
 }
 
@@ -117,33 +126,39 @@ struct Next {
 
 impl Default for Line {
     fn default() -> Self {
-        Self { lost_and_dropped: None, pause: PAUSE_MIN }
+        Self { is_unexplained: false, unanswered: 0, patience: DIAL_MAX, pause: PAUSE_MIN }
     }
 }
 
 impl Line {
     /// A link that was up is lost: dial again at once.
     fn lost(&mut self) {
-        *self = Self { lost_and_dropped: Some(0), ..Self::default() };
+        *self = Self { is_unexplained: true, patience: DIAL_MIN, ..Self::default() };
     }
 
-    /// A dial failed.
+    /// A dial failed. The first refusal after a lost link is the proof that the process is gone, however many dials were
+    /// dropped or not answered before it: a process that nobody can connect to has not begun to lead since.
     fn failed(&mut self, failure: DialError) -> Next {
-        match (failure, self.lost_and_dropped) {
-            (DialError::Dropped, Some(dropped)) if dropped < PROMPT_REDIALS => {
-                self.lost_and_dropped = Some(dropped + 1);
-                return Next { reset: false, pause: PAUSE_PROMPT };
-            }
-            (DialError::Unwanted, _) => {
-                self.lost_and_dropped = None;
+        match failure {
+            DialError::Unwanted => {
+                *self = Self::default();
                 return Next { reset: false, pause: PAUSE_UNWANTED };
             }
-            _ => {}
+            DialError::Refused => {
+                let reset = core::mem::take(&mut self.is_unexplained);
+                return Next { reset, pause: self.next_pause() };
+            }
+            DialError::Silent => self.patience = (self.patience * 2).min(DIAL_MAX),
+            DialError::Dropped => {}
         }
-        let reset = failure == DialError::Refused && self.lost_and_dropped.is_some();
-        let pause = self.pause;
-        *self = Self { lost_and_dropped: None, pause: (pause * 2).min(PAUSE_MAX) };
-        Next { reset, pause }
+        self.unanswered += 1;
+        let is_prompt = self.is_unexplained && self.unanswered <= PROMPT_REDIALS;
+        Next { reset: false, pause: if is_prompt { PAUSE_PROMPT } else { self.next_pause() } }
+    }
+
+    fn next_pause(&mut self) -> Duration {
+        let next = (self.pause * 2).min(PAUSE_MAX);
+        core::mem::replace(&mut self.pause, next)
     }
 }
 
@@ -168,8 +183,8 @@ mod tests {
         }
         let mut gone = line;
         assert!(gone.failed(DialError::Refused).reset);
-        assert_eq!(line.failed(DialError::Dropped), Next { reset: false, pause: PAUSE_MIN }, "it is not dying");
-        assert!(!line.failed(DialError::Refused).reset);
+        assert_eq!(line.failed(DialError::Dropped), Next { reset: false, pause: PAUSE_MIN }, "dies slowly, if at all");
+        assert!(line.failed(DialError::Refused).reset);
     }
 
     #[test]
@@ -180,11 +195,26 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_no_reset() {
+    fn silence_is_no_reset_and_hides_none() {
         let mut line = Line::default();
         line.lost();
-        assert!(!line.failed(DialError::Silent).reset);
-        assert!(!line.failed(DialError::Refused).reset, "the refusal was not immediate");
+        assert_eq!(line.patience, DIAL_MIN);
+        assert_eq!(line.failed(DialError::Silent), Next { reset: false, pause: PAUSE_PROMPT }, "a packet that got lost");
+        assert_eq!(line.patience, DIAL_MIN * 2);
+        assert!(line.failed(DialError::Refused).reset, "it is gone all the same");
+    }
+
+    #[test]
+    fn a_node_that_stays_silent_is_dialled_ever_more_patiently() {
+        let mut line = Line::default();
+        line.lost();
+        let patience: Vec<u128> = (0..7)
+            .map(|_| {
+                line.failed(DialError::Silent);
+                line.patience.as_millis()
+            })
+            .collect();
+        assert_eq!(patience, [20, 40, 80, 160, 300, 300, 300]);
     }
 
     #[test]
