@@ -199,7 +199,7 @@ mod tests {
         let mut line = Line::default();
         line.lost();
         assert_eq!(line.patience, DIAL_MIN);
-        assert_eq!(line.failed(DialError::Silent), Next { reset: false, pause: PAUSE_PROMPT }, "a packet that got lost");
+        assert_eq!(line.failed(DialError::Silent), Next { reset: false, pause: PAUSE_PROMPT }, "a lost packet");
         assert_eq!(line.patience, DIAL_MIN * 2);
         assert!(line.failed(DialError::Refused).reset, "it is gone all the same");
     }
