@@ -123,7 +123,7 @@ fn section_5_2_a_follower_without_a_word_of_its_leader_asks_for_pre_votes_then_v
     assert_eq!(node.take_sent(2), [(5, Body::PreVote { last: at(2, 4) })]);
     assert_eq!(node.take_sent(3), [(5, Body::PreVote { last: at(2, 4) })]);
     node.hear(ms(500), 3, 5, Body::PreVoteReply { granted: true }, &[]);
-    let voted = HardState { term: Term(5), vote: Some(id(1)) };
+    let voted = HardState { term: Term(5), vote: Some(id(1)), suspect: false };
     assert_eq!((node.raft.role(), node.raft.hard_state()), (Role::Candidate, voted));
     node.sync_all(ms(502));
     assert_eq!(node.take_sent(2), [(5, vote(at(2, 4)))]);

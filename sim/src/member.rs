@@ -148,6 +148,7 @@ impl Member {
             hard_state: self.disk.hard_state(),
             last: last.map_or_else(LogPosition::default, |entry| entry.position()),
             last_log_time: LogTime(last.map_or(0, |entry| entry.log_time)),
+            suspect: false,
         };
         let machine = match start.restore(&self.disk, log, now) {
             Ok(machine) => machine,

@@ -92,7 +92,7 @@ impl Raft {
     /// Follows nobody yet, in `term`, which is this node's or a later one.
     pub(super) fn become_follower(&mut self, now: Instant, term: Term) {
         if term > self.term() {
-            self.stable.set_hard_state(HardState { term, vote: None });
+            self.stable.set_hard_state(HardState { term, vote: None, ..self.stable.hard_state() });
         }
         if self.role == Role::Leader {
             self.timers.stop(Timer::Heartbeat);
@@ -227,7 +227,7 @@ impl Raft {
     pub(super) fn campaign(&mut self, now: Instant, transfer: bool) {
         let term = self.term().next();
         self.become_follower(now, term.prev());
-        self.stable.set_hard_state(HardState { term, vote: Some(self.node) });
+        self.stable.set_hard_state(HardState { term, vote: Some(self.node), ..self.stable.hard_state() });
         self.role = Role::Candidate;
         self.election.transfer = transfer;
         self.timers.set(Timer::Election, now + self.patience);

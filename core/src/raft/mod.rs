@@ -261,6 +261,12 @@ impl Raft {
         self.stable.hard_state().term
     }
 
+    /// Whether it may have forgotten what it had promised: see [`Restored::suspect`].
+    #[must_use]
+    pub fn is_suspect(&self) -> bool {
+        self.stable.hard_state().suspect
+    }
+
     /// Its term and vote, durable or not.
     #[must_use]
     pub fn hard_state(&self) -> HardState {

@@ -17,6 +17,8 @@ pub struct HardState {
     pub term: Term,
     /// Whom it voted for in that term.
     pub vote: Option<NodeId>,
+    /// Whether it may have forgotten a term, a vote or entries that it had promised: see [`Restored::suspect`].
+    pub suspect: bool,
 }
 
 /// One atomic write. The parts take effect in this order: hard state, truncation, append.
@@ -73,12 +75,15 @@ pub struct Restored {
     pub last: LogPosition,
     /// The last entry that was applied to the restored state; it was committed.
     pub applied: LogPosition,
+    /// The last thing written before was damaged, and was dropped: an ordinary power cut, or the loss of what was
+    /// promised. Has to be found again by every start until a [`Persist`] with [`HardState::suspect`] was reported.
+    pub suspect: bool,
 }
 
 impl Restored {
     /// Whether the parts go together.
     pub(super) fn check(&self) -> Result<(), RestoreError> {
-        let Self { hard_state, last, applied } = *self;
+        let Self { hard_state, last, applied, .. } = *self;
         if hard_state.term.0.max(last.index.0) > MAX_COUNTER {
             return Err(RestoreError::OutOfRange);
         }

@@ -46,10 +46,11 @@ impl Stable {
             // Of what lies between only the store knows the terms.
             terms.push(restored.last.index, restored.last.term);
         }
+        let suspect = restored.suspect || restored.hard_state.suspect;
         Self {
-            hard_state: restored.hard_state,
+            hard_state: HardState { suspect, ..restored.hard_state },
             hard_state_durable: restored.hard_state,
-            hard_state_changed: false,
+            hard_state_changed: suspect != restored.hard_state.suspect,
             terms,
             last: restored.last,
             written: restored.last.index,
@@ -209,25 +210,42 @@ mod tests {
         LogPosition { index: Index(index), term: Term(term) }
     }
 
+    fn voted(term: u64, node: u16) -> HardState {
+        HardState { term: Term(term), vote: Some(NodeId(node)), suspect: false }
+    }
+
     fn stable(last: LogPosition) -> Stable {
-        let hard_state = HardState { term: Term(100), vote: None };
-        Stable::new(&Restored { hard_state, last, applied: LogPosition::default() })
+        let hard_state = HardState { term: Term(100), ..HardState::default() };
+        Stable::new(&Restored { hard_state, last, ..Restored::default() })
     }
 
     #[test]
     fn a_write_holds_all_that_changed_and_is_handed_out_once() {
         let mut stable = stable(at(5, 3));
         assert_eq!(stable.poll(), None);
-        stable.set_hard_state(HardState { term: Term(101), vote: Some(NodeId(2)) });
+        stable.set_hard_state(voted(101, 2));
         stable.append(Term(4));
         stable.append(Term(4));
         let write = stable.poll().unwrap();
-        assert_eq!(write.hard_state, Some(HardState { term: Term(101), vote: Some(NodeId(2)) }));
+        assert_eq!(write.hard_state, Some(voted(101, 2)));
         assert_eq!((write.truncate_from, write.append), (None, Some((Index(6), Index(7)))));
         assert_eq!(stable.poll(), None);
         assert!(!stable.term_is_durable() && stable.durable() == Index(5));
         stable.persisted(write.token);
         assert!(stable.vote_is_durable() && stable.durable() == Index(7));
+    }
+
+    #[test]
+    fn that_a_node_is_suspect_is_the_first_thing_it_writes() {
+        let hard_state = HardState { term: Term(100), ..HardState::default() };
+        let mut stable = Stable::new(&Restored { hard_state, suspect: true, ..Restored::default() });
+        let write = stable.poll().unwrap();
+        assert_eq!(write.hard_state, Some(HardState { suspect: true, ..hard_state }));
+        assert!(!stable.vote_is_durable());
+        stable.persisted(write.token);
+        assert!(stable.vote_is_durable());
+        let known = Restored { hard_state: HardState { suspect: true, ..hard_state }, ..Restored::default() };
+        assert_eq!(Stable::new(&known).poll(), None);
     }
 
     #[test]
@@ -313,7 +331,7 @@ mod tests {
     #[should_panic(expected = "a vote does not change")]
     fn a_vote_does_not_change() {
         let mut stable = stable(at(0, 0));
-        stable.set_hard_state(HardState { term: Term(101), vote: Some(NodeId(1)) });
-        stable.set_hard_state(HardState { term: Term(101), vote: Some(NodeId(2)) });
+        stable.set_hard_state(voted(101, 1));
+        stable.set_hard_state(voted(101, 2));
     }
 }

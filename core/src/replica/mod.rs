@@ -79,7 +79,8 @@ pub struct Replica<M: Memory> {
 
 impl<M: Memory> Replica<M> {
     fn start(options: Options, state: State<M>, log: RestoredLog, now: Instant) -> Result<Self, RestoreError> {
-        let restored = raft::Restored { hard_state: log.hard_state, last: log.last, applied: state.applied };
+        let RestoredLog { hard_state, last, suspect, .. } = log;
+        let restored = raft::Restored { hard_state, last, applied: state.applied, suspect };
         let (node, faults) = (options.raft.node, options.raft.faults);
         let majority = options.raft.configuration.members().len() / 2 + 1;
         let mut replica = Self {

@@ -17,6 +17,9 @@ pub struct RestoredLog {
     pub last: LogPosition,
     /// The log time of the last entry.
     pub last_log_time: LogTime,
+    /// Something was dropped behind it that may have been promised: see
+    /// [`Restored::suspect`](crate::raft::Restored::suspect).
+    pub suspect: bool,
 }
 
 /// A replica that is being put together: give it the rows of its checkpoint, if there is one, then start it.

@@ -25,7 +25,7 @@ impl LogView for Disk {
 
 impl Disk {
     pub fn new(term: u64, vote: Option<u16>, log: Vec<Term>) -> Self {
-        Self { hard_state: HardState { term: Term(term), vote: vote.map(NodeId) }, log, applied: 0 }
+        Self { hard_state: HardState { term: Term(term), vote: vote.map(NodeId), suspect: false }, log, applied: 0 }
     }
 
     pub fn position(&self, index: usize) -> LogPosition {
@@ -35,7 +35,7 @@ impl Disk {
 
     pub fn restored(&self) -> Restored {
         let applied = self.position(self.applied);
-        Restored { hard_state: self.hard_state, last: self.position(self.log.len()), applied }
+        Restored { hard_state: self.hard_state, last: self.position(self.log.len()), applied, suspect: false }
     }
 
     fn write(&mut self, write: &Write) {

@@ -49,6 +49,7 @@ impl Log {
             hard_state: HardState::default(),
             last: header.map_or(LogPosition::default(), |header| LogPosition { index: last, term: header.term }),
             last_log_time: header.map_or(LogTime::ZERO, |header| header.log_time()),
+            suspect: false,
         }
     }
 }

@@ -3,7 +3,7 @@
 use crate::clock::Clock;
 use crate::config::MemoryPlan;
 use crate::identity::Identity;
-use crate::storage::{Opened, StoreError};
+use crate::storage::{Opened, StoreError, Stored};
 use eventstream_core::config::Parameters;
 use eventstream_core::dedup::ProducerSlot;
 use eventstream_core::raft::{Configuration, ConfigurationError, Member, RaftOptions};
@@ -75,8 +75,8 @@ pub(crate) fn restore(identity: &Identity, opened: &Opened, clock: Clock) -> Res
         }
     })?;
     restored?;
-    let stored = &opened.stored;
-    let log = RestoredLog { hard_state: stored.hard_state, last: stored.last, last_log_time: stored.last_log_time };
+    let Stored { hard_state, last, last_log_time, .. } = opened.stored;
+    let log = RestoredLog { hard_state, last, last_log_time, suspect: false };
     Ok(restoring.start(log, clock.now())?)
 }
 

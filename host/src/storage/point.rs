@@ -7,21 +7,25 @@
 //!
 //! | bytes | field |
 //! |---|---|
-//! | 0 | version, 1 |
+//! | 0 | version, 2; version 1 ended before byte 35 |
 //! | 1..9 | number of the batch, counting synced batches of this store |
 //! | 9..17 | index of the previous synced point, or where a truncation cut below it |
 //! | 17..21 | chain there |
 //! | 21..25 | chain at the last entry of this batch, whose index is the record's key |
 //! | 25..33 | term |
 //! | 33..35 | the node voted for in that term, 0 for none |
+//! | 35 | flags: bit 0, the node is suspect; the others are zero |
 
 use crate::checksum::CRC;
 use eventstream_core::id::{Index, NodeId, Term};
 use eventstream_core::raft::HardState;
 use eventstream_core::wire::{HEADER_LEN, field};
 
-const VERSION: u8 = 1;
-const LEN: usize = 35;
+const VERSION: u8 = 2;
+const LEN: usize = 36;
+/// What a point of version 1 had.
+const LEN_1: usize = 35;
+const SUSPECT: u8 = 1;
 
 /// Checksum over the headers of all entries up to one of them, in order. The default is before the first entry.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,24 +60,30 @@ impl Point {
         bytes[21..25].copy_from_slice(&self.chain.0.to_le_bytes());
         bytes[25..33].copy_from_slice(&self.hard_state.term.0.to_le_bytes());
         bytes[33..35].copy_from_slice(&self.hard_state.vote.map_or(0, |node| node.0).to_le_bytes());
+        bytes[35] = if self.hard_state.suspect { SUSPECT } else { 0 };
         bytes
     }
 
-    /// `None` if it is no point of this version.
+    /// `None` if it is no point of this version or version 1.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
-        let bytes: &[u8; LEN] = bytes.try_into().ok()?;
+        let flags = match (bytes.first()?, bytes.len()) {
+            (1, LEN_1) => 0,
+            (&VERSION, LEN) => bytes[LEN_1],
+            _ => return None,
+        };
         let u64_at = |at: usize| bytes[at..].first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
         let u32_at = |at: usize| bytes[at..].first_chunk().map(|bytes| u32::from_le_bytes(*bytes));
         let vote = NodeId(u16::from_le_bytes([bytes[33], bytes[34]]));
-        if bytes[0] != VERSION {
+        if flags & !SUSPECT != 0 {
             return None;
         }
+        let vote = (vote.0 != 0).then_some(vote);
         Some(Self {
             number: u64_at(1)?,
             base: Index(u64_at(9)?),
             base_chain: Chain(u32_at(17)?),
             chain: Chain(u32_at(21)?),
-            hard_state: HardState { term: Term(u64_at(25)?), vote: (vote.0 != 0).then_some(vote) },
+            hard_state: HardState { term: Term(u64_at(25)?), vote, suspect: flags == SUSPECT },
         })
     }
 }
@@ -90,18 +100,32 @@ mod tests {
             base: Index(2 << 40),
             base_chain: Chain(3),
             chain: Chain(u32::MAX),
-            hard_state: HardState { term: Term(4 << 40), vote: Some(NodeId(5)) },
+            hard_state: HardState { term: Term(4 << 40), vote: Some(NodeId(5)), suspect: false },
         };
         assert_eq!(Point::parse(&point.emit()), Some(point));
-        let nobody = Point { hard_state: HardState { term: Term(1), vote: None }, ..point };
+        let nobody = Point { hard_state: HardState { term: Term(1), vote: None, suspect: false }, ..point };
         assert_eq!(Point::parse(&nobody.emit()), Some(nobody));
+        let suspect = Point { hard_state: HardState { suspect: true, ..point.hard_state }, ..point };
+        assert_eq!(Point::parse(&suspect.emit()), Some(suspect));
+    }
+
+    #[test]
+    fn a_point_of_version_1_is_read() {
+        let point = Point { number: 7, ..Point::default() };
+        let mut bytes = point.emit();
+        bytes[0] = 1;
+        assert_eq!(Point::parse(&bytes[..LEN_1]), Some(point));
+        assert_eq!(Point::parse(&bytes), None);
     }
 
     #[test]
     fn another_version_or_length_is_no_point() {
         let mut bytes = Point::default().emit();
         assert_eq!(Point::parse(&bytes[..LEN - 1]), None);
-        bytes[0] = 2;
+        bytes[35] = 2;
+        assert_eq!(Point::parse(&bytes), None, "a flag that nobody knows");
+        bytes[35] = 0;
+        bytes[0] = 3;
         assert_eq!(Point::parse(&bytes), None);
     }
 

@@ -48,7 +48,7 @@ fn writer() {
     let term = opened.stored.hard_state.term.0 + 1;
     drop(opened.reader);
     let mut engine = Engine::start(opened.store);
-    let hard_state = HardState { term: Term(term), vote: Some(NodeId(1)) };
+    let hard_state = HardState { term: Term(term), vote: Some(NodeId(1)), suspect: false };
     // Each life cuts a little of what the last one left.
     let cut = index.saturating_sub(3).max(1);
     if index > 0 {
@@ -91,7 +91,7 @@ fn a_killed_writer_leaves_all_that_it_reported() {
 
         let opened = node.open();
         assert!(opened.stored.last.index >= Index(reported), "{reported} was reported, {:?}", opened.stored);
-        assert_eq!(opened.stored.hard_state, HardState { term: Term(life), vote: Some(NodeId(1)) });
+        assert_eq!(opened.stored.hard_state, HardState { term: Term(life), vote: Some(NodeId(1)), suspect: false });
         let last = opened.stored.last.index;
         let read = opened.reader.entries(Index(1), last, usize::MAX, |index, found| {
             let term = u64::from_le_bytes(*found[24..].first_chunk().unwrap());

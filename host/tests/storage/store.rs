@@ -21,7 +21,7 @@ fn a_new_directory_holds_nothing() {
 #[test]
 fn what_was_synced_is_there_after_a_restart() {
     let node = Node::new();
-    let voted = HardState { term: Term(7), vote: Some(NodeId(2)) };
+    let voted = HardState { term: Term(7), vote: Some(NodeId(2)), suspect: false };
     let mut opened = node.open();
     opened.store.set_hard_state(voted).unwrap();
     append(&mut opened, 1..=5, 6);
@@ -57,7 +57,7 @@ fn what_was_not_committed_is_not_seen() {
 #[test]
 fn a_vote_before_the_first_entry_is_kept() {
     let node = Node::new();
-    let voted = HardState { term: Term(1), vote: Some(NodeId(3)) };
+    let voted = HardState { term: Term(1), vote: Some(NodeId(3)), suspect: true };
     let mut opened = node.open();
     opened.store.set_hard_state(voted).unwrap();
     sync(&mut opened);
@@ -95,7 +95,7 @@ fn a_tail_is_cut_and_written_anew() {
 fn a_cut_without_new_entries_holds_and_may_take_everything() {
     let node = Node::new();
     let mut opened = node.open();
-    let voted = HardState { term: Term(9), vote: None };
+    let voted = HardState { term: Term(9), vote: None, suspect: false };
     opened.store.set_hard_state(voted).unwrap();
     append(&mut opened, 1..=3, 1);
     sync(&mut opened);

@@ -88,7 +88,7 @@ impl LogStore for Notes {
 }
 
 fn hard_state(term: u64) -> Job {
-    Job::HardState(HardState { term: Term(term), vote: Some(NodeId(1)) })
+    Job::HardState(HardState { term: Term(term), vote: Some(NodeId(1)), suspect: false })
 }
 
 fn append(index: u64) -> Job {
