@@ -13,10 +13,9 @@ use core::time::Duration;
 use eventstream_core::time::Instant;
 use eventstream_host::client::{Client, Options, Start, producer_id};
 use eventstream_host::clock::Clock;
+use eventstream_host::reference;
 use eventstream_testbed::{Cluster, Ledger, Load, Network, Spoke};
 use hdrhistogram::Histogram;
-use std::fs::File;
-use std::io::Write;
 use std::path::Path;
 use std::sync::Mutex;
 
@@ -148,17 +147,7 @@ fn longest_pause(acks: &Mutex<Vec<Instant>>, from: Instant) -> u64 {
     pauses.max().expect("acknowledgements before and after the fault")
 }
 
-/// The median of 200 appends of 4 KiB, each followed by fdatasync.
+/// The median of appends of 4 KiB, each followed by fdatasync, where the nodes' directories are.
 fn sync_us(clock: Clock) -> u64 {
-    let directory = tempfile::tempdir().expect("a temporary directory");
-    let mut file = File::create(directory.path().join("reference")).expect("a file");
-    let mut times: Vec<u64> = (0..200)
-        .map(|_| {
-            let before = clock.now();
-            file.write_all(&[7; 4_096]).and_then(|()| file.sync_data()).expect("a disk");
-            clock.now().saturating_since(before).as_micros()
-        })
-        .collect();
-    times.sort_unstable();
-    times[times.len() / 2]
+    reference::sync(clock, &std::env::temp_dir()).expect("a disk").median.as_micros()
 }

@@ -6,4 +6,5 @@ pub mod clock;
 pub mod config;
 pub mod identity;
 pub mod node;
+pub mod reference;
 pub mod storage;
