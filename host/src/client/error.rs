@@ -169,6 +169,18 @@ pub enum PublishError {
     Closed,
 }
 
+/// Why an event was not sent at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+pub enum TrySendError {
+    /// As many events wait for an answer, or for their answer to be fetched, as the client's options allow. The event was
+    /// not numbered: the same call may succeed when answers were fetched.
+    #[error("the window is full")]
+    Full,
+    /// As for an event that is sent when there is room.
+    #[error(transparent)]
+    Refused(#[from] PublishError),
+}
+
 /// Why a producer can publish no more. Opening it again may help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]

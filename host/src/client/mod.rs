@@ -66,7 +66,9 @@ mod window;
 #[cfg(test)]
 mod tests;
 
-pub use error::{ConnectError, Failure, LinkError, OpenError, ProtocolError, PublishError, SubscribeError};
+pub use error::{
+    ConnectError, Failure, LinkError, OpenError, ProtocolError, PublishError, SubscribeError, TrySendError,
+};
 pub use producer::{Acks, Producer, Sender, Start, producer_id};
 pub use receipt::{Ack, NotAcked, Outcome, Receipt};
 pub use status::{MemberReport, StatusReport, status};

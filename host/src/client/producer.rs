@@ -1,6 +1,6 @@
 //! The handles of a producer: one event at a time, or many.
 
-use super::error::{OpenError, PublishError};
+use super::error::{OpenError, PublishError, TrySendError};
 use super::hub::{Number, Signals, Waiter};
 use super::receipt::{Ack, NotAcked, Receipt};
 use super::window::PushError;
@@ -128,6 +128,19 @@ impl Sender {
             tokio::task::yield_now().await;
         }
         self.open.inner.push((topic, key, payload), None).await
+    }
+
+    /// Sends an event if there is room for it now, and returns its number. It leaves when others on the runtime get to
+    /// run, so whoever calls this many times in a row should yield in between.
+    ///
+    /// # Errors
+    ///
+    /// [`TrySendError::Full`] if there is no room, else as [`send`](Self::send).
+    pub fn try_send(&mut self, topic: &str, key: &[u8], payload: &[u8]) -> Result<Sequence, TrySendError> {
+        self.open.inner.try_push((topic, key, payload), &mut None).map_err(|error| match error {
+            PushError::Full => TrySendError::Full,
+            PushError::Refused(error) => TrySendError::Refused(error),
+        })
     }
 
     /// The number of the next event.

@@ -1,6 +1,6 @@
 use super::server::{MAX_INFLIGHT, Node};
 use super::{IMPATIENT, PATIENT, client_of, connected};
-use crate::client::{Failure, OpenError, Outcome, PublishError, Start, producer_id};
+use crate::client::{Client, Failure, OpenError, Options, Outcome, PublishError, Start, TrySendError, producer_id};
 use eventstream_core::id::{ClusterId, Epoch, NodeId, Offset, ProducerId, Sequence, Term};
 use eventstream_core::receipt::RunReceipt;
 use eventstream_core::wire::{About, Refusal};
@@ -319,6 +319,31 @@ async fn answers_are_waited_for_while_the_sender_pauses() {
     };
     let (_conn, offsets) = tokio::join!(serve, publish);
     assert_eq!(offsets, [Offset(0), Offset(1)]);
+}
+
+/// What cannot wait is told that there is no room, and goes on when an answer was fetched.
+#[tokio::test]
+async fn an_event_that_finds_no_room_is_not_numbered() {
+    let node = Node::new(1).await;
+    let options = Options { patience: PATIENT, window_events: 2, ..Options::default() };
+    let client = Client::connect_with(&[&node.address], options).expect("a good server");
+    let serve = async {
+        let mut conn = node.accept(1, Some(1)).await;
+        conn.opened(1, 0).await;
+        conn
+    };
+    let (mut conn, producer) = tokio::join!(serve, client.producer(PRODUCER, Start::Next));
+    let (mut sender, mut acks) = producer.expect("opened").split();
+    let mut try_send = || sender.try_send("t", b"", b"hello");
+    assert_eq!((try_send(), try_send()), (Ok(Sequence(0)), Ok(Sequence(1))));
+    assert_eq!(try_send(), Err(TrySendError::Full));
+    let batch = conn.batch().await;
+    conn.accept(&batch, 0).await;
+    let ack = acks.next().await.expect("an answer").expect("acknowledged");
+    assert!(ack.events() > 0);
+    assert_eq!(try_send(), Ok(Sequence(2)));
+    let too_long = sender.try_send("t", b"", &[0; 31_745]);
+    assert_eq!(too_long, Err(TrySendError::Refused(PublishError::EventTooLarge { len: 31_745 })));
 }
 
 #[tokio::test]
