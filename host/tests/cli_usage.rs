@@ -32,7 +32,7 @@ fn dead_address() -> String {
 fn help_tells_what_the_exit_codes_mean() {
     let help = eventstream(&["--help"]);
     assert_eq!(code(&help), 0);
-    for words in ["Exit codes:", "init", "node", "cluster", "publish", "subscribe", "status"] {
+    for words in ["Exit codes:", "init", "node", "cluster", "publish", "subscribe", "status", "bench"] {
         assert!(stdout(&help).contains(words), "{words} is missing in {}", stdout(&help));
     }
 }

@@ -1,5 +1,6 @@
 //! One binary for everything: each command in a file of its own.
 
+mod bench;
 mod cluster;
 mod init;
 mod node;
@@ -43,6 +44,7 @@ enum Command {
     Publish(publish::Args),
     Subscribe(subscribe::Args),
     Status(status::Args),
+    Bench(bench::Args),
 }
 
 /// The servers of a client's command.
@@ -127,6 +129,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Publish(args) => publish::run(&args, output),
         Command::Subscribe(args) => subscribe::run(&args, output),
         Command::Status(args) => status::run(&args, output),
+        Command::Bench(args) => bench::run(&args, output),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -111,7 +111,8 @@ async fn count(acks: &mut Acks, tally: &RefCell<Tally>) -> Result<(), NotAcked> 
     Ok(())
 }
 
-fn open_failure(error: OpenError) -> Failure {
+/// Nothing is under way yet when a producer cannot be opened.
+pub(super) fn open_failure(error: OpenError) -> Failure {
     match error {
         OpenError::NoLeader { .. } => Failure::new(
             Exit::Unreachable,
