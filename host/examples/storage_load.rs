@@ -52,11 +52,11 @@ fn main() {
     let opened = storage::open(&dir, &Identity::load(&dir).expect("written above")).expect("a first start");
     println!("direct I/O: {}\n{}", opened.direct_io, storage::memory());
     drop(opened.reader);
+    let clock = Clock::start();
     let bell = Arc::new(Doorbell::new());
     let me = thread::current();
-    let storage = Storage::start(opened.store, Arc::clone(&bell), move || me.unpark()).expect("a thread");
+    let storage = Storage::start(opened.store, clock, Arc::clone(&bell), move || me.unpark()).expect("a thread");
     let latency_us = Histogram::new_with_bounds(1, 60_000_000, 3).expect("three digits");
-    let clock = Clock::start();
     let mut load = Load { storage, bell, pool: pool(256), clock, last: 0, open: VecDeque::new(), latency_us };
     let before = written_bytes();
     load.run(seconds, entries, number(3));

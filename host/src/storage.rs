@@ -14,6 +14,7 @@
 //! and a second sync that succeeds proves nothing about the first. The node stops and says so.
 
 mod directory;
+mod floor;
 mod key;
 mod options;
 mod point;
@@ -21,6 +22,7 @@ mod reader;
 mod rocks;
 mod rows;
 mod thread;
+mod wal;
 
 pub use directory::{OpenError, Opened, open};
 pub use options::memory;
@@ -31,6 +33,7 @@ pub use thread::{GROUP_BYTES, JOBS, Job, REPORTS, Report, Storage};
 
 use eventstream_core::id::Index;
 use eventstream_core::raft::HardState;
+use std::io;
 
 /// Whether a write must be on stable storage before it returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +84,12 @@ pub trait LogStore: Send + 'static {
     /// [`StoreError::Write`] the first time, [`StoreError::Poisoned`] from then on.
     fn commit(&mut self, durability: Durability) -> Result<(), StoreError>;
 
+    /// Notes outside of the store how far the synced log reaches, so that a start which finds less knows what it lost.
+    ///
+    /// # Errors
+    /// [`StoreError::Floor`] the first time, [`StoreError::Poisoned`] from then on.
+    fn save_floor(&mut self) -> Result<(), StoreError>;
+
     /// Makes a quick next start possible. What is committed but not synced becomes durable.
     ///
     /// # Errors
@@ -94,6 +103,9 @@ pub enum StoreError {
     /// A write or a sync failed. Nothing is known of what it should have written; the node must stop.
     #[error("writing to the store failed, and what the disk holds now is unknown: {0}")]
     Write(#[source] rocksdb::Error),
+    /// Writing or syncing the floor failed. The log is as good as it was, but this disk is not.
+    #[error("writing the floor of the log failed: {0}")]
+    Floor(#[source] io::Error),
     /// A write or a sync failed earlier.
     #[error("the store refuses everything since a write to it failed")]
     Poisoned,

@@ -82,7 +82,7 @@ pub(super) fn start(config: &Config) -> Result<Node, StartError> {
     let bell = Arc::new(Bell::new(Arc::clone(&sleeper)));
     let pools = Pools::new(config);
     let applied = replica.applied().index;
-    let storage = Storage::start(opened.store, bell.doorbell(), bell.waker()).map_err(StartError::Thread)?;
+    let storage = Storage::start(opened.store, clock, bell.doorbell(), bell.waker()).map_err(StartError::Thread)?;
     let reader = Reader::start(opened.reader.clone(), &pools, bell.doorbell(), bell.waker());
     let reader = reader.map_err(StartError::Thread)?;
 

@@ -75,8 +75,8 @@ pub(crate) fn restore(identity: &Identity, opened: &Opened, clock: Clock) -> Res
         }
     })?;
     restored?;
-    let Stored { hard_state, last, last_log_time, .. } = opened.stored;
-    let log = RestoredLog { hard_state, last, last_log_time, suspect: false };
+    let Stored { hard_state, last, last_log_time, suspect, .. } = opened.stored;
+    let log = RestoredLog { hard_state, last, last_log_time, suspect };
     Ok(restoring.start(log, clock.now())?)
 }
 

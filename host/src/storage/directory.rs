@@ -4,18 +4,26 @@
 //! DIR/identity.toml  who the node is; written by `eventstream init`
 //! DIR/LOCK           locked while a process uses the directory; the lock ends with the process
 //! DIR/VERSION        version of the data's layout; there from the first start on
+//! DIR/FLOOR          how far the synced log reached, at least; there before the data is
 //! DIR/data/          RocksDB
 //! ```
 //!
-//! The first start makes the data in `DIR/data.new`, renames it, and then writes `VERSION`. From then on a directory
-//! without data is an error and not a first start: a node that voted and forgot it must not vote again.
+//! The first start makes the floor, then the data in `DIR/data.new`, renames it, and then writes `VERSION`. From then on a
+//! directory without data is an error and not a first start: a node that voted and forgot it must not vote again.
+//!
+//! A later start reads the write-ahead log before RocksDB does ([`wal`]), opens the data, compares it with the floor
+//! ([`floor`](super::floor)), and moves the floor up to what it found, which RocksDB has made durable by then: it writes
+//! what it recovers to files of its own and syncs them before it lets anybody write.
 
 use super::StoreError;
+use super::floor::FloorFile;
 use super::options::OptionSet;
 use super::reader::{Reader, Stored};
 use super::rocks::{Database, RocksStore};
+use super::wal::{self, Condition};
 use crate::identity::Identity;
 use core::fmt::Write as _;
+use eventstream_core::id::Index;
 use rocksdb::{DB, WriteOptions};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
@@ -24,7 +32,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 /// Version of the layout of a node's data.
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 /// Key of the row that says whose data it is.
 const OWNER: &[u8] = b"owner";
 
@@ -66,6 +74,33 @@ pub enum OpenError {
     DataLost {
         /// The directory.
         directory: PathBuf,
+    },
+    /// What the disk kept of the log ends before what was synced.
+    #[error(
+        "the log in {} has lost its end: it reaches entry {} in batch {}, and entry {} in batch {} was on stable storage. \
+         This node may have acknowledged and voted for what it no longer holds, and must not start under its old \
+         incarnation: replace the directory. The other nodes have what was acknowledged", directory.display(), found.1,
+        found.0, floor.1, floor.0
+    )]
+    LogTailLost {
+        /// The directory.
+        directory: PathBuf,
+        /// What was synced: number of the batch, index.
+        floor: (u64, Index),
+        /// What is there: number of the last batch, last index.
+        found: (u64, Index),
+    },
+    /// A part of the log that was synced is damaged.
+    #[error(
+        "the log is damaged at byte {offset} of {}, in what was on stable storage. Nothing is served from it, and this node \
+         must not start under its old incarnation: replace the directory. The other nodes have what was acknowledged",
+        file.display()
+    )]
+    LogDamaged {
+        /// The file.
+        file: PathBuf,
+        /// Where the damaged record begins.
+        offset: u64,
     },
     /// It holds the data of another node, of another life of this one, or of another cluster.
     #[error("the data in {} belongs to somebody else: the identity says {expected:?}, the data {found:?}", directory.display())]
@@ -111,7 +146,8 @@ pub enum OpenError {
 /// Opens the directory of the node that `identity` was read from; the first time, makes its data.
 ///
 /// # Errors
-/// See [`OpenError`]. The directory is as it was before, but for a first start that did not get to its end.
+/// See [`OpenError`]. The directory is as it was before, but for a first start that did not get to its end, and for the end
+/// of a log that was not written whole.
 pub fn open(directory: &Path, identity: &Identity) -> Result<Opened, OpenError> {
     let lock = lock(directory)?;
     let direct_io = has_direct_io(directory)?;
@@ -119,13 +155,25 @@ pub fn open(directory: &Path, identity: &Identity) -> Result<Opened, OpenError> 
     let place = Place { directory, options: &options, owner: owner(identity) };
     place.check_version()?;
     if !place.data().exists() {
+        FloorFile::create(directory).map_err(|source| place.floor_error(source))?;
         place.create()?;
     }
+    let mut floor = FloorFile::open(directory).map_err(|source| place.floor_error(source))?;
+    place.repair(&mut floor)?;
     let rocks = place.open()?;
     place.mark()?;
     let reader = Reader::new(Arc::new(Database { rocks, _lock: lock }));
-    let stored = reader.stored()?;
-    Ok(Opened { store: RocksStore::new(reader.clone(), &stored), reader, stored, direct_io })
+    let stored = Stored { suspect: floor.is_suspect(), ..reader.stored()? };
+    if !reader.reaches(floor.floor(), &stored)? {
+        let (floor, found) = (floor.floor(), stored.floor());
+        return Err(OpenError::LogTailLost {
+            directory: directory.to_owned(),
+            floor: (floor.number, floor.index),
+            found: (found.number, found.index),
+        });
+    }
+    floor.raise(stored.floor()).map_err(|source| place.floor_error(source))?;
+    Ok(Opened { store: RocksStore::new(reader.clone(), floor, &stored), reader, stored, direct_io })
 }
 
 fn lock(directory: &Path) -> Result<File, OpenError> {
@@ -216,6 +264,22 @@ impl Place<'_> {
         fs::rename(&new, self.data()).and_then(|()| sync_directory(self.directory)).map_err(io)
     }
 
+    /// Cuts off the end of the log that was not written whole. RocksDB gets only what is.
+    fn repair(&self, floor: &mut FloorFile) -> Result<(), OpenError> {
+        let io = |source| OpenError::Io { path: self.data(), source };
+        let cut = match wal::inspect(&self.data(), floor.floor().number).map_err(io)? {
+            Condition::Whole => return Ok(()),
+            Condition::Damaged { file, offset } => return Err(OpenError::LogDamaged { file, offset }),
+            Condition::Torn(cut) => cut,
+            Condition::Doubtful(cut) => {
+                // Before the cut: afterwards nothing shows that there was more.
+                floor.set_suspect(true).map_err(|source| self.floor_error(source))?;
+                cut
+            }
+        };
+        cut.perform().map_err(io)
+    }
+
     fn open(&self) -> Result<DB, OpenError> {
         let data = self.data();
         let rocks = self.open_rocks(&data, false)?;
@@ -271,6 +335,10 @@ impl Place<'_> {
                 };
             }
         }
+    }
+
+    fn floor_error(&self, source: io::Error) -> OpenError {
+        OpenError::Io { path: self.directory.join("FLOOR"), source }
     }
 
     fn rocks_error(&self, source: rocksdb::Error) -> OpenError {

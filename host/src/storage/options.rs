@@ -168,8 +168,8 @@ impl Section {
 
 fn database(direct_io: bool) -> Section {
     let options = vec![
-        // Only an incomplete tail is forgiven. Other damage is an error at start, never a silent loss.
-        ("wal_recovery_mode", "kTolerateCorruptedTailRecords".to_owned()),
+        // RocksDB forgives nothing: what may be forgiven is decided, and cut off, before it opens (`wal`).
+        ("wal_recovery_mode", "kAbsoluteConsistency".to_owned()),
         ("track_and_verify_wals", "true".to_owned()),
         ("track_and_verify_wals_in_manifest", "true".to_owned()),
         ("paranoid_checks", "true".to_owned()),

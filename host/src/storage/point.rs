@@ -7,7 +7,7 @@
 //!
 //! | bytes | field |
 //! |---|---|
-//! | 0 | version, 2; version 1 ended before byte 35 |
+//! | 0 | version, 2 |
 //! | 1..9 | number of the batch, counting synced batches of this store |
 //! | 9..17 | index of the previous synced point, or where a truncation cut below it |
 //! | 17..21 | chain there |
@@ -23,8 +23,6 @@ use eventstream_core::wire::{HEADER_LEN, field};
 
 const VERSION: u8 = 2;
 const LEN: usize = 36;
-/// What a point of version 1 had.
-const LEN_1: usize = 35;
 const SUSPECT: u8 = 1;
 
 /// Checksum over the headers of all entries up to one of them, in order. The default is before the first entry.
@@ -64,17 +62,14 @@ impl Point {
         bytes
     }
 
-    /// `None` if it is no point of this version or version 1.
+    /// `None` if it is no point of this version.
     pub(super) fn parse(bytes: &[u8]) -> Option<Self> {
-        let flags = match (bytes.first()?, bytes.len()) {
-            (1, LEN_1) => 0,
-            (&VERSION, LEN) => bytes[LEN_1],
-            _ => return None,
-        };
+        let bytes: &[u8; LEN] = bytes.try_into().ok()?;
         let u64_at = |at: usize| bytes[at..].first_chunk().map(|bytes| u64::from_le_bytes(*bytes));
         let u32_at = |at: usize| bytes[at..].first_chunk().map(|bytes| u32::from_le_bytes(*bytes));
         let vote = NodeId(u16::from_le_bytes([bytes[33], bytes[34]]));
-        if flags & !SUSPECT != 0 {
+        let flags = bytes[35];
+        if bytes[0] != VERSION || flags & !SUSPECT != 0 {
             return None;
         }
         let vote = (vote.0 != 0).then_some(vote);
@@ -107,15 +102,6 @@ mod tests {
         assert_eq!(Point::parse(&nobody.emit()), Some(nobody));
         let suspect = Point { hard_state: HardState { suspect: true, ..point.hard_state }, ..point };
         assert_eq!(Point::parse(&suspect.emit()), Some(suspect));
-    }
-
-    #[test]
-    fn a_point_of_version_1_is_read() {
-        let point = Point { number: 7, ..Point::default() };
-        let mut bytes = point.emit();
-        bytes[0] = 1;
-        assert_eq!(Point::parse(&bytes[..LEN_1]), Some(point));
-        assert_eq!(Point::parse(&bytes), None);
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! the way: the pages of the operating system are the cache.
 
 use super::StoreError;
+use super::floor::Floor;
 use super::key::{self, LogKey};
 use super::options::{INDEX, LOG, STATE};
 use super::point::{Chain, Point};
@@ -38,8 +39,18 @@ pub struct Stored {
     pub last_log_time: LogTime,
     /// Synced batches in the life of the store.
     pub synced_batches: u64,
+    /// Whether the end of the log may be lost, with entries and votes that this node has told others of. Every start says
+    /// so, until a hard state that says it was synced.
+    pub suspect: bool,
     /// The chained checksum at the last entry.
     pub(super) chain: Chain,
+}
+
+impl Stored {
+    /// The floor that this log reaches.
+    pub(super) fn floor(&self) -> Floor {
+        Floor { number: self.synced_batches, index: self.last.index, chain: self.chain }
+    }
 }
 
 /// What [`Reader::entries`] gave.
@@ -196,6 +207,15 @@ impl Reader {
             stored.last_log_time = header.log_time();
         }
         Ok(stored)
+    }
+
+    /// Whether the log, which holds what `stored` says, holds what the floor names.
+    ///
+    /// # Errors
+    /// A failed read, or a log with a hole.
+    pub(super) fn reaches(&self, floor: Floor, stored: &Stored) -> Result<bool, StoreError> {
+        let is_long_enough = stored.synced_batches >= floor.number && stored.last.index >= floor.index;
+        Ok(is_long_enough && self.chain_at(floor.index)? == floor.chain)
     }
 
     /// The chained checksum at an entry: from the last point at or before it, over the headers that follow.

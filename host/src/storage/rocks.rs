@@ -1,13 +1,16 @@
 //! The store in RocksDB: one atomic write at a time.
 
+use super::floor::{Floor, FloorFile};
 use super::options::{FAMILIES, INDEX, LOG, STATE};
 use super::point::{Chain, Point};
 use super::reader::{Reader, Stored};
+use super::wal::Tally;
 use super::{Durability, LogStore, Row, StoreError, key};
 use eventstream_core::id::Index;
 use eventstream_core::raft::HardState;
 use rocksdb::{ColumnFamily, DB, FlushOptions, WriteBatch, WriteOptions};
 use std::fs::File;
+use std::io;
 
 /// The open database. Dropped before the lock of its directory.
 pub(super) struct Database {
@@ -24,6 +27,9 @@ impl Database {
 /// The writing side. There is one for a directory.
 pub struct RocksStore {
     reader: Reader,
+    floor: FloorFile,
+    /// What the floor may rise to: what was synced, but nothing that is about to be cut.
+    synced: Floor,
     batch: WriteBatch,
     /// The last entry, with those that are not committed yet.
     last: Index,
@@ -31,6 +37,8 @@ pub struct RocksStore {
     chain: Chain,
     /// The point that the next synced write carries; `base` is where it begins.
     point: Point,
+    /// Whether the log says itself that the node is suspect, so that the floor need not.
+    log_says_suspect: bool,
     /// Whether the batch holds anything of the log.
     log_is_touched: bool,
     /// Whether the batch holds entries: they cannot be read back yet.
@@ -40,9 +48,11 @@ pub struct RocksStore {
 
 impl RocksStore {
     /// Goes on where `stored` ends.
-    pub(super) fn new(reader: Reader, stored: &Stored) -> Self {
+    pub(super) fn new(reader: Reader, floor: FloorFile, stored: &Stored) -> Self {
         Self {
             reader,
+            floor,
+            synced: stored.floor(),
             batch: WriteBatch::default(),
             last: stored.last.index,
             chain: stored.chain,
@@ -53,6 +63,7 @@ impl RocksStore {
                 chain: stored.chain,
                 hard_state: stored.hard_state,
             },
+            log_says_suspect: false,
             log_is_touched: false,
             has_entries: false,
             is_poisoned: false,
@@ -77,6 +88,11 @@ impl RocksStore {
         self.is_poisoned = true;
         StoreError::Write(error)
     }
+
+    fn poison_floor(&mut self, error: io::Error) -> StoreError {
+        self.is_poisoned = true;
+        StoreError::Floor(error)
+    }
 }
 
 impl LogStore for RocksStore {
@@ -98,6 +114,11 @@ impl LogStore for RocksStore {
             self.commit(Durability::Synced)?;
         }
         let chain = self.reader.chain_at(from.prev())?;
+        // Before the cut: see the order of things in `floor`.
+        self.synced = Floor { index: from.prev(), chain, ..self.synced };
+        if self.floor.floor().index >= from {
+            self.floor.lower(self.synced).map_err(|error| self.poison_floor(error))?;
+        }
         let removed = (key::entry(from), key::entry(self.last.next()));
         // Bounded by the last entry: an open range would overlap all that is written later.
         let log = self.reader.database().family(LOG);
@@ -141,20 +162,34 @@ impl LogStore for RocksStore {
 
     fn commit(&mut self, durability: Durability) -> Result<(), StoreError> {
         self.check()?;
+        let is_synced = durability == Durability::Synced;
         if self.log_is_touched {
             self.point.number += 1;
             self.point.chain = self.chain;
             let log = self.reader.database().family(LOG);
             self.batch.put_cf(log, key::point(self.last), self.point.emit());
         }
+        self.batch.put_log_data(Tally { synced: self.synced.number, number: self.point.number }.emit());
         let mut options = WriteOptions::default();
-        options.set_sync(durability == Durability::Synced);
+        options.set_sync(is_synced);
         let batch = core::mem::take(&mut self.batch);
         let written = self.database().rocks.write_opt(batch, &options);
         written.map_err(|error| self.poison(error))?;
         (self.point.base, self.point.base_chain) = (self.last, self.chain);
         (self.log_is_touched, self.has_entries) = (false, false);
+        if is_synced {
+            self.log_says_suspect |= self.point.hard_state.suspect;
+            self.synced = Floor { number: self.point.number, index: self.last, chain: self.chain };
+        }
         Ok(())
+    }
+
+    fn save_floor(&mut self) -> Result<(), StoreError> {
+        self.check()?;
+        if self.log_says_suspect {
+            self.floor.set_suspect(false).map_err(|error| self.poison_floor(error))?;
+        }
+        self.floor.raise(self.synced).map_err(|error| self.poison_floor(error))
     }
 
     fn close(&mut self) -> Result<(), StoreError> {
@@ -163,6 +198,7 @@ impl LogStore for RocksStore {
         let families: Vec<&ColumnFamily> = FAMILIES.iter().map(|name| database.family(name)).collect();
         let synced = database.rocks.flush_wal(true);
         let flushed = synced.and_then(|()| database.rocks.flush_cfs_opt(&families, &FlushOptions::default()));
-        flushed.map_err(|error| self.poison(error))
+        flushed.map_err(|error| self.poison(error))?;
+        self.save_floor()
     }
 }

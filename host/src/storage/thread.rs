@@ -6,14 +6,21 @@
 //! Jobs take effect in the order in which they were pushed. Entries, hard state and truncation are collected until the
 //! [`Job::Sync`] that ends them, rows until the [`Job::Rows`] that is the last of its set; a batch never ends between, so
 //! each such write is all or nothing.
+//!
+//! After a synced write, and at most once a second, it has the store save its floor: one more sync, behind the report and
+//! so in nobody's way but that of a write that comes while it runs. It is done here and not by a thread of its own because
+//! a truncation has to wait for it in any case, and because the disk is shared: a second sync beside the first would delay
+//! that by as much.
 
 use super::{Durability, LogStore, StoreError, unpack};
+use crate::clock::Clock;
 use core::panic::AssertUnwindSafe;
 use eventstream_core::doorbell::Doorbell;
 use eventstream_core::id::Index;
 use eventstream_core::pool::Block;
 use eventstream_core::raft::{HardState, Token};
 use eventstream_core::ring::{Consumer, Full, Producer, Ring};
+use eventstream_core::time::{Duration, Instant};
 use std::io;
 use std::panic;
 use std::sync::Arc;
@@ -27,6 +34,8 @@ pub const JOBS: usize = 1_024;
 pub const REPORTS: usize = 64;
 /// How long the thread sleeps before it offers a report again that found the ring full.
 const REPORT_AGAIN: core::time::Duration = core::time::Duration::from_millis(1);
+/// The floor is saved this often, at most.
+const FLOOR_EVERY: Duration = Duration::from_secs(1);
 
 /// What the storage thread is to do.
 #[derive(Debug)]
@@ -90,7 +99,12 @@ impl Storage {
     ///
     /// # Errors
     /// The system gives no thread.
-    pub fn start(store: impl LogStore, engine: Arc<Doorbell>, wake: impl Fn() + Send + 'static) -> io::Result<Self> {
+    pub fn start(
+        store: impl LogStore,
+        clock: Clock,
+        engine: Arc<Doorbell>,
+        wake: impl Fn() + Send + 'static,
+    ) -> io::Result<Self> {
         let (jobs, taken) = Ring::init(Box::leak(Box::new_uninit())).split();
         let (owed, reports) = Ring::init(Box::leak(Box::new_uninit())).split();
         let bell = Arc::new(Doorbell::new());
@@ -103,6 +117,8 @@ impl Storage {
             wake,
             owed: None,
             group: Group::default(),
+            clock,
+            floor: Due { next: Instant::ZERO, is_pending: false },
         };
         let handle = thread::Builder::new().name("storage".to_owned()).spawn(move || worker.run())?;
         let sleeper = Sleeper(handle.thread().clone());
@@ -186,6 +202,16 @@ struct Worker<S, W> {
     /// A report that found the ring full.
     owed: Option<Report>,
     group: Group,
+    clock: Clock,
+    floor: Due,
+}
+
+/// When the floor is saved.
+struct Due {
+    /// Not before.
+    next: Instant,
+    /// Something was synced since.
+    is_pending: bool,
 }
 
 impl<S: LogStore, W: Fn()> Worker<S, W> {
@@ -215,8 +241,21 @@ impl<S: LogStore, W: Fn()> Worker<S, W> {
                 return self.store.close();
             }
             self.offer();
+            self.save_floor_if_due()?;
             self.sleep();
         }
+    }
+
+    fn save_floor_if_due(&mut self) -> Result<(), StoreError> {
+        if !self.floor.is_pending {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        if now >= self.floor.next {
+            self.store.save_floor()?;
+            self.floor = Due { next: now + FLOOR_EVERY, is_pending: false };
+        }
+        Ok(())
     }
 
     /// Takes what waits, until the group is large enough and whole.
@@ -270,6 +309,7 @@ impl<S: LogStore, W: Fn()> Worker<S, W> {
         }
         self.store.commit(if token.is_some() { Durability::Synced } else { Durability::Unsynced })?;
         if let Some(token) = token {
+            self.floor.is_pending = true;
             self.report(Report::Persisted(token));
         }
         Ok(())
@@ -298,11 +338,23 @@ impl<S: LogStore, W: Fn()> Worker<S, W> {
 
     fn sleep(&mut self) {
         if self.bell.arm_if(|| self.jobs.is_empty() && !self.jobs.is_abandoned()) {
-            match self.owed {
-                Some(_) => thread::park_timeout(REPORT_AGAIN),
+            match self.patience() {
+                Some(patience) => thread::park_timeout(patience),
                 None => thread::park(),
             }
             self.bell.disarm();
+        }
+    }
+
+    /// How long the thread may sleep.
+    fn patience(&self) -> Option<core::time::Duration> {
+        if self.owed.is_some() {
+            Some(REPORT_AGAIN)
+        } else if self.floor.is_pending {
+            let left = self.floor.next.saturating_since(self.clock.now());
+            Some(core::time::Duration::from_micros(left.as_micros()))
+        } else {
+            None
         }
     }
 }

@@ -54,10 +54,10 @@ fn data_of_somebody_else_is_refused_and_named() {
 fn another_version_is_refused_before_anything_is_touched() {
     let node = Node::new();
     write(&mut node.open(), 1..=3);
-    fs::write(node.dir.join("VERSION"), "2\n").unwrap();
+    fs::write(node.dir.join("VERSION"), "1\n").unwrap();
     let before = listing(&node.dir.join("data"));
     match node.try_open().map(|_| ()) {
-        Err(OpenError::Version { found, .. }) => assert_eq!(found, "2"),
+        Err(OpenError::Version { found, .. }) => assert_eq!(found, "1"),
         other => panic!("{other:?}"),
     }
     assert_eq!(listing(&node.dir.join("data")), before);
@@ -83,7 +83,7 @@ fn a_first_start_that_was_interrupted_is_taken_up() {
     // Before the version was written.
     fs::remove_file(node.dir.join("VERSION")).unwrap();
     assert_eq!(node.open().stored.last.index, Index(3));
-    assert_eq!(fs::read_to_string(node.dir.join("VERSION")).unwrap(), "1\n");
+    assert_eq!(fs::read_to_string(node.dir.join("VERSION")).unwrap(), "2\n");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use eventstream_core::id::{Index, LogTime, NodeId, Term};
 use eventstream_core::pool::{Block, Pool, Slot};
 use eventstream_core::wire::{HEADER_LEN, Header, Kind, OVERHEAD, seal};
 use eventstream_host::checksum::CRC;
+use eventstream_host::clock::Clock;
 use eventstream_host::identity::{Identity, init};
 use eventstream_host::storage::{
     self, Durability, Job, LogStore, OpenError, Opened, Reader, Report, Row, RowPacker, Storage,
@@ -119,7 +120,7 @@ impl Engine {
     pub(crate) fn start(store: impl LogStore) -> Self {
         let bell = Arc::new(Doorbell::new());
         let me = thread::current();
-        let storage = Storage::start(store, Arc::clone(&bell), move || me.unpark()).unwrap();
+        let storage = Storage::start(store, Clock::start(), Arc::clone(&bell), move || me.unpark()).unwrap();
         Self { storage, bell }
     }
 

@@ -17,12 +17,15 @@ struct Notes {
     commits: Sender<Commit>,
     /// and does what comes back.
     verdicts: Receiver<bool>,
+    /// Each save of the floor is told here.
+    floors: Sender<()>,
 }
 
 /// The test's side of it.
 struct Desk {
     commits: Receiver<Commit>,
     verdicts: Sender<bool>,
+    floors: Receiver<()>,
 }
 
 impl Desk {
@@ -38,8 +41,9 @@ impl Desk {
 }
 
 fn notes() -> (Notes, Desk) {
-    let ((commits, seen), (verdicts, awaited)) = (channel(), channel());
-    (Notes { parts: Vec::new(), bytes: 0, commits, verdicts: awaited }, Desk { commits: seen, verdicts })
+    let ((commits, seen), (verdicts, awaited), (floors, saved)) = (channel(), channel(), channel());
+    let notes = Notes { parts: Vec::new(), bytes: 0, commits, verdicts: awaited, floors };
+    (notes, Desk { commits: seen, verdicts, floors: saved })
 }
 
 impl LogStore for Notes {
@@ -79,6 +83,11 @@ impl LogStore for Notes {
             Ok(false) => Err(StoreError::Damaged("as the test wants it".to_owned())),
             _ => Ok(()),
         }
+    }
+
+    fn save_floor(&mut self) -> Result<(), StoreError> {
+        let _ = self.floors.send(());
+        Ok(())
     }
 
     fn close(&mut self) -> Result<(), StoreError> {
@@ -245,6 +254,27 @@ fn a_full_ring_of_reports_keeps_the_newest_token() {
     }
     assert!(tokens.is_sorted_by(|a, b| a < b), "{tokens:?}");
     assert!(tokens.len() < writes as usize, "{tokens:?}");
+}
+
+#[test]
+fn the_floor_is_saved_after_the_report_and_not_for_each_write() {
+    let (notes, desk) = notes();
+    let mut engine = Engine::start(notes);
+    for token in 1..=100 {
+        engine.push([hard_state(token), Job::Sync(Token(token))]);
+        desk.begun();
+        desk.ends(true);
+        assert_eq!(engine.wait(), Report::Persisted(Token(token)));
+    }
+    // At once, and for all that came since: that comes by itself.
+    desk.floors.recv().unwrap();
+    desk.floors.recv().unwrap();
+    engine.push([state_row("rows alone", true), Job::Stop]);
+    desk.begun();
+    desk.ends(true);
+    assert_eq!(engine.wait(), Report::Stopped);
+    engine.storage.join().unwrap();
+    assert!(desk.floors.iter().count() < 50, "a save for each write");
 }
 
 #[test]
