@@ -21,6 +21,6 @@ setup:
 bench: setup
 	cargo bench -p benches
 
-## The outage as a client sees it: 100 killed leaders, 50 silent cuts (docs/failover.md).
+## The outage as a client sees it: 100 killed leaders, 50 stopped in order, 50 silent cuts (docs/failover.md).
 failover: setup
 	cargo bench -p eventstream-host --bench failover

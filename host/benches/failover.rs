@@ -1,6 +1,6 @@
-//! The outage as a client sees it: leaders killed, and leaders cut off in silence.
+//! The outage as a client sees it: leaders killed, stopped in order, and cut off in silence.
 //!
-//! `cargo bench -p eventstream-host --bench failover -- --kills 100 --cuts 50`
+//! `cargo bench -p eventstream-host --bench failover -- --kills 100 --stops 50 --cuts 50`
 //!
 //! Three real processes on this machine. A client publishes an event every millisecond and notes when each is
 //! acknowledged. The outage of a fault is the longest pause between two acknowledgements from the fault until the
@@ -31,6 +31,9 @@ struct Arguments {
     /// Leaders to kill (SIGKILL), one after the other; each is restarted.
     #[arg(long, default_value_t = 100)]
     kills: u32,
+    /// Leaders to stop in order (SIGTERM), one after the other; each is restarted.
+    #[arg(long, default_value_t = 50)]
+    stops: u32,
     /// Leaders to cut off from everybody in silence, one after the other; each is healed.
     #[arg(long, default_value_t = 50)]
     cuts: u32,
@@ -46,6 +49,9 @@ fn main() {
     let killed = measure("killed", arguments.kills, clock, Network::loopback(3), Cluster::kill, |cluster, leader| {
         cluster.start_node(leader);
     });
+    let stopped = measure("stopped", arguments.stops, clock, Network::loopback(3), Cluster::stop, |cluster, leader| {
+        cluster.start_node(leader);
+    });
     let cut = measure(
         "cut",
         arguments.cuts,
@@ -58,7 +64,8 @@ fn main() {
     );
     println!("disk: {} us after", sync_us(clock));
     println!("\n| leader | times | p50 ms | p90 ms | p99 ms | max ms |\n|---|---|---|---|---|---|");
-    for (name, outages) in [("killed (SIGKILL)", killed), ("cut off in silence", cut)] {
+    let rows = [("killed (SIGKILL)", killed), ("stopped (SIGTERM)", stopped), ("cut off in silence", cut)];
+    for (name, outages) in rows {
         let ms = |quantile| outages.value_at_quantile(quantile) as f64 / 1_000.0;
         println!(
             "| {name} | {} | {:.1} | {:.1} | {:.1} | {:.1} |",

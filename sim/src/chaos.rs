@@ -1,6 +1,7 @@
 //! What is done to the cluster: faults of the moment, on members and links of the moment's choice.
 
 use crate::disk::Survival;
+use crate::member::Member;
 use crate::plan::MS;
 use crate::stats::Fault;
 use crate::trace::trace;
@@ -37,6 +38,7 @@ impl World {
                 self.network.clog(member, peer, until);
             }
             Fault::Disconnect => self.disconnect(member),
+            Fault::Transfer => return self.hand_over(),
             _ => {
                 let peer = self.peer_of(member);
                 self.network.cut(member, peer);
@@ -48,6 +50,18 @@ impl World {
         self.stats.fired(fault);
         trace!(self, "*** {} at {} until {until}", fault.label(), member + 1);
         Ok(())
+    }
+
+    /// Whoever leads hands over, if it knows to whom.
+    fn hand_over(&mut self) -> Checked {
+        let Some(member) = (0..self.plan.members).find(|&member| self.members[member].leads()) else { return Ok(()) };
+        let Member { machine, clock, .. } = &mut self.members[member];
+        let Some(machine) = machine else { return Ok(()) };
+        if let Ok(successor) = machine.transfer_leadership(clock.local(self.now), None) {
+            self.stats.fired(Fault::Transfer);
+            trace!(self, "*** member {} hands over to {successor}", member + 1);
+        }
+        self.settle(member)
     }
 
     /// A member to which something is done: in half of all cases one that leads.

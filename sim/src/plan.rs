@@ -69,7 +69,7 @@ pub(crate) struct Plan {
 }
 
 /// The faults that are done at a point in time, to members or links of the moment's choice.
-pub(crate) const ACTIONS: [Fault; 12] = [
+pub(crate) const ACTIONS: [Fault; 13] = [
     Fault::OneWayPartition,
     Fault::Partition,
     Fault::Clog,
@@ -82,10 +82,11 @@ pub(crate) const ACTIONS: [Fault; 12] = [
     Fault::Disconnect,
     Fault::Reset,
     Fault::SlowDisk,
+    Fault::Transfer,
 ];
 
 /// How often each is chosen beside the others where a schedule uses all.
-const ORDINARY_WEIGHTS: [u32; ACTIONS.len()] = [4, 4, 3, 4, 2, 1, 6, 6, 1, 2, 3, 3];
+const ORDINARY_WEIGHTS: [u32; ACTIONS.len()] = [4, 4, 3, 4, 2, 1, 6, 6, 1, 2, 3, 3, 3];
 
 impl Plan {
     pub(crate) fn new(rng: &mut Rng) -> Self {

@@ -71,6 +71,8 @@ counts! {
         Disconnect => "connection lost",
         /// A connection was reset and the immediate reconnect refused, although the other process lives.
         Reset => "connection reset, reconnect refused",
+        /// A leader was told to hand over.
+        Transfer => "leadership handed over",
         /// Syncs take many times their time.
         SlowDisk => "slow disk",
         /// Committed entries are applied late.

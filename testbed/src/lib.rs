@@ -20,8 +20,10 @@ use eventstream_core::config::Parameters;
 use eventstream_core::id::NodeId;
 use eventstream_host::config::{ACCEPTED_RISK, Key};
 use eventstream_host::identity::Identity;
+use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// A cluster of real processes, ended and removed when dropped; its directory stays if the test panics.
 #[derive(Debug)]
@@ -40,13 +42,23 @@ impl Cluster {
     /// When a node cannot be initialised or started.
     #[must_use]
     pub fn start(binary: &Path, nodes: u16, network: Network) -> Self {
-        let directory = tempfile::Builder::new().prefix("eventstream-").tempdir().expect("a temporary directory");
-        let mut cluster =
-            Self { binary: binary.to_owned(), network, running: BTreeMap::new(), nodes, directory: Some(directory) };
-        cluster.initialise();
+        let mut cluster = Self::prepare(binary, nodes, network);
         for node in 1..=nodes {
             cluster.start_node(node);
         }
+        cluster
+    }
+
+    /// Initialises `nodes` nodes on `network` and starts none.
+    ///
+    /// # Panics
+    /// When a node cannot be initialised.
+    #[must_use]
+    pub fn prepare(binary: &Path, nodes: u16, network: Network) -> Self {
+        let directory = tempfile::Builder::new().prefix("eventstream-").tempdir().expect("a temporary directory");
+        let cluster =
+            Self { binary: binary.to_owned(), network, running: BTreeMap::new(), nodes, directory: Some(directory) };
+        cluster.initialise();
         cluster
     }
 
@@ -89,8 +101,34 @@ impl Cluster {
     /// # Panics
     /// When it runs already or the process cannot be made.
     pub fn start_node(&mut self, node: Spoke) {
+        let command = self.network.command(node, &self.binary);
+        self.spawn(node, command);
+    }
+
+    /// Starts a node that is killed (SIGKILL) when it makes one of the system calls in `calls`, a list as `strace` takes it,
+    /// for the `nth` time. Returns whether it was; if not, it serves now, until it makes that call.
+    ///
+    /// # Panics
+    /// When it runs already, or there is no `strace`.
+    pub fn start_node_to_be_killed(&mut self, node: Spoke, calls: &str, nth: u32) -> bool {
+        let mut command = self.network.command(node, Path::new("strace"));
+        // -D: the node is our child, and strace its tracer only.
+        command.args(["-D", "-f", "-qq", "-o", "/dev/null", "-e"]).arg(format!("trace={calls}"));
+        command.arg("-e").arg(format!("inject={calls}:signal=KILL:when={nth}")).arg(&self.binary);
+        self.spawn(node, command);
+        loop {
+            if self.running.get_mut(&node).is_some_and(NodeProcess::has_ended) {
+                self.running.remove(&node);
+                return true;
+            }
+            if self.statuses().iter().any(|status| status.node.0 == node) {
+                return false;
+            }
+        }
+    }
+
+    fn spawn(&mut self, node: Spoke, mut command: Command) {
         assert!(!self.running.contains_key(&node), "node {node} runs already");
-        let mut command = self.network.command(node, &self.binary);
         command.arg("node").arg("--dir").arg(self.directory(node));
         if matches!(self.network, Network::Namespaces(_)) {
             command.env(Key::AcceptRisk.variable(), ACCEPTED_RISK);
@@ -113,6 +151,22 @@ impl Cluster {
     pub fn stop(&mut self, node: Spoke) {
         let status = self.running.remove(&node).expect("a running node").terminate();
         assert!(status.success(), "node {node} ended with {status}; see its log in {}", self.directory(node).display());
+    }
+
+    /// Stops a node's process in its tracks (SIGSTOP): its connections stay open, and nothing is answered.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn freeze(&self, node: Spoke) {
+        self.running[&node].signal(Signal::STOP);
+    }
+
+    /// Undoes [`freeze`](Self::freeze).
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn thaw(&self, node: Spoke) {
+        self.running[&node].signal(Signal::CONT);
     }
 
     /// Cuts a node off from the other nodes, in silence; clients still reach it.

@@ -30,6 +30,14 @@ impl NodeProcess {
         self.child.id()
     }
 
+    /// Whether it has ended by itself.
+    ///
+    /// # Panics
+    /// When the system cannot say.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child").is_some()
+    }
+
     /// SIGKILL, and waits until the process is gone.
     pub fn kill(mut self) {
         self.end();

@@ -97,6 +97,7 @@ impl Raft {
         if self.role == Role::Leader {
             self.timers.stop(Timer::Heartbeat);
             self.timers.stop(Timer::Quorum);
+            self.timers.stop(Timer::Transfer);
             // Its log is as good as any: it does not wait for another detection.
             self.retry_after(now, 0);
         }

@@ -84,6 +84,11 @@ pub enum ProposeError {
         /// The leader of that term, if it is known.
         leader: Option<NodeId>,
     },
+    /// This leader hands over: propose it to its successor in a moment, or here again if that does not take over.
+    HandingOver {
+        /// The successor.
+        to: NodeId,
+    },
 }
 
 impl fmt::Display for ProposeError {
@@ -91,11 +96,43 @@ impl fmt::Display for ProposeError {
         match self {
             Self::NotLeader { term, leader: Some(leader) } => write!(f, "node {leader} leads term {term}"),
             Self::NotLeader { term, leader: None } => write!(f, "no leader of term {term} is known"),
+            Self::HandingOver { to } => write!(f, "this leader hands over to node {to}"),
         }
     }
 }
 
 impl core::error::Error for ProposeError {}
+
+/// Why leadership cannot be handed over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TransferError {
+    /// This node does not lead.
+    NotLeader {
+        /// This node's term.
+        term: Term,
+        /// The leader of that term, if it is known.
+        leader: Option<NodeId>,
+    },
+    /// The one that is to take over is no other member.
+    NotAPeer {
+        /// Who it was to be.
+        node: NodeId,
+    },
+    /// No other member was heard lately.
+    NobodyHeard,
+}
+
+impl fmt::Display for TransferError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::NotLeader { term, leader } => ProposeError::NotLeader { term, leader }.fmt(f),
+            Self::NotAPeer { node } => write!(f, "node {node} is no peer of this node"),
+            Self::NobodyHeard => write!(f, "no other member was heard lately"),
+        }
+    }
+}
+
+impl core::error::Error for TransferError {}
 
 /// Why a member cannot start from what was found on its disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

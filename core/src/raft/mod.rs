@@ -5,7 +5,7 @@
 //!
 //! - **getters** look;
 //! - **`handle_*`** take what happened: a message, a deadline, a finished write, a connection that came or went;
-//! - **commands** ask for something: [`propose`](Raft::propose);
+//! - **commands** ask for something: [`propose`](Raft::propose), [`transfer_leadership`](Raft::transfer_leadership);
 //! - **`poll_output`** gives what is to be done now, one thing at a time, until it gives `None`.
 //!
 //! After any number of `handle_*` and commands, poll until `None`, then wait until [`next_deadline`](Raft::next_deadline)
@@ -85,9 +85,10 @@ mod replication;
 mod stable;
 mod terms;
 mod timer;
+mod transfer;
 
 pub use configuration::{Configuration, ConfigurationError, Member};
-pub use error::{ProposeError, Rejected, RestoreError};
+pub use error::{ProposeError, Rejected, RestoreError, TransferError};
 pub use faults::{Fault, Faults};
 pub use message::{Body, EntryMeta, LogPosition, Message};
 pub use output::{HardState, LogView, Output, Persist, Restored, Token};
@@ -364,6 +365,7 @@ impl Raft {
                 Timer::Lease => self.handle_lease_timeout(now),
                 Timer::Heartbeat => self.handle_heartbeat_timeout(now),
                 Timer::Quorum => self.handle_quorum_timeout(now),
+                Timer::Transfer => self.handle_transfer_timeout(),
             }
         }
     }
@@ -441,10 +443,13 @@ impl Raft {
     ///
     /// # Errors
     ///
-    /// [`ProposeError::NotLeader`]: nothing was appended.
+    /// [`ProposeError`]: nothing was appended.
     pub fn propose(&mut self, _now: Instant) -> Result<LogPosition, ProposeError> {
         if self.role != Role::Leader {
             return Err(ProposeError::NotLeader { term: self.term(), leader: self.leader });
+        }
+        if let Some(to) = self.successor() {
+            return Err(ProposeError::HandingOver { to });
         }
         self.attention = self.others;
         Ok(self.stable.append(self.term()))
@@ -514,6 +519,7 @@ impl Raft {
             Owed::PreVoteRefused => (term, Body::PreVoteReply { granted: false }),
             Owed::VoteRefused => (term, Body::VoteReply { granted: false, wall_us: 0 }),
             Owed::AppendRejected => (term, Body::AppendRejected { rejected, hint }),
+            Owed::TimeoutNow => (term, Body::TimeoutNow),
             Owed::Vote | Owed::VoteGranted | Owed::AppendAccepted => unreachable!("returned above"),
         })
     }

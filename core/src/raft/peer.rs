@@ -66,10 +66,12 @@ pub(super) enum Owed {
     AppendAccepted,
     /// Where the logs may agree.
     AppendRejected,
+    /// Word to the successor that it is its turn.
+    TimeoutNow,
 }
 
 impl Owed {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Heartbeat,
         Self::HeartbeatReply,
         Self::NewerTerm,
@@ -81,6 +83,7 @@ impl Owed {
         Self::VoteRefused,
         Self::AppendAccepted,
         Self::AppendRejected,
+        Self::TimeoutNow,
     ];
 }
 

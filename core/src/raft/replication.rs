@@ -19,6 +19,8 @@ pub(super) struct Leading {
     pub(super) first: Index,
     /// Counts the rounds of heartbeats.
     pub(super) round: u64,
+    /// The slot of the member that it hands over to.
+    pub(super) successor: Option<usize>,
 }
 
 impl Raft {
@@ -32,7 +34,7 @@ impl Raft {
         // Committing an entry of its own term commits what earlier leaders left (Raft paper, section 5.4.2).
         let empty = self.stable.append(self.term());
         self.empty_entry = Some(empty);
-        self.leading = Leading { first: empty.index, round: 0 };
+        self.leading = Leading { first: empty.index, round: 0, successor: None };
         for slot in self.others.iter() {
             let peer = &mut self.peers[slot];
             peer.owed.retain(OwedSet::TIMELESS);
@@ -86,6 +88,7 @@ impl Raft {
             _ => {}
         }
         self.peers[slot].heard = now;
+        self.call_successor(slot);
         self.attention.insert(slot);
         Ok(())
     }

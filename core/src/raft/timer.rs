@@ -13,10 +13,12 @@ pub(super) enum Timer {
     Heartbeat,
     /// The latest time by which a leader must have heard from a majority again.
     Quorum,
+    /// A leader's successor has had its chance.
+    Transfer,
 }
 
 impl Timer {
-    const ALL: [Self; 4] = [Self::Election, Self::Lease, Self::Heartbeat, Self::Quorum];
+    const ALL: [Self; 5] = [Self::Election, Self::Lease, Self::Heartbeat, Self::Quorum, Self::Transfer];
 }
 
 /// When each timer is due.

@@ -44,6 +44,7 @@ use crate::dedup::Producer;
 use crate::id::{Index, LogTime, NodeId, ProducerId, Term, TopicId};
 use crate::raft::{
     self, Body, EntryMeta, Fault, Faults, LogPosition, LogView, Message, ProposeError, Raft, Rejected, Role, Token,
+    TransferError,
 };
 use crate::time::Instant;
 use crate::wire::Batch;
@@ -206,6 +207,16 @@ impl<M: Memory> Replica<M> {
     /// This node does not lead, or cannot take more for now; nothing has changed.
     pub fn propose_command(&mut self, now: Instant, _command: &Command) -> Result<Stamp, ProposeError> {
         self.propose(now)
+    }
+
+    /// Hands leadership over: see [`Raft::transfer_leadership`].
+    ///
+    /// # Errors
+    ///
+    /// This node does not lead, or nobody can take over; nothing has changed.
+    pub fn transfer_leadership(&mut self, now: Instant, to: Option<NodeId>) -> Result<NodeId, TransferError> {
+        self.now = now;
+        self.raft.transfer_leadership(now, to)
     }
 
     fn propose(&mut self, now: Instant) -> Result<Stamp, ProposeError> {

@@ -127,6 +127,15 @@ impl World {
         index
     }
 
+    /// Has the leader `node` hand over to whom it likes, and says to whom.
+    pub fn transfer(&mut self, node: u16) -> NodeId {
+        let now = self.now;
+        let successor = self.node(node).raft.transfer_leadership(now, None).expect("it leads");
+        self.node(node).poll();
+        self.settle();
+        successor
+    }
+
     pub fn run_for(&mut self, millis: u64) {
         let until = self.now + Duration::from_millis(millis);
         while self.step(until) {}

@@ -139,6 +139,7 @@ impl Engine {
             patience,
             self.checkpoints.next(),
             self.next_wall_clock,
+            self.stop.next_deadline(),
         ]
         .into_iter()
         .min()

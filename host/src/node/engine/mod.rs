@@ -182,7 +182,8 @@ impl Engine {
         if self.stop.is_new() {
             self.begin_to_stop();
         }
-        if self.stop.has_begun() {
+        self.close_if_handed_over();
+        if self.stop.is_closing() {
             self.flush();
             return Ok(self.progress());
         }

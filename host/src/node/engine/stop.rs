@@ -1,10 +1,12 @@
-//! The end of a node: what is under way is refused, other nodes are left, what is applied is written, storage closes, and
-//! only then do the connections of clients go.
+//! The end of a node: a leader takes nothing new and hands over; then other nodes are left, what is applied is written,
+//! storage closes, and only then do the connections of clients go.
 
 use super::Engine;
 use crate::node::NodeError;
 use crate::node::event::Command;
 use core::sync::atomic::{AtomicBool, Ordering};
+use eventstream_core::config::PATIENCE;
+use eventstream_core::time::Instant;
 use eventstream_core::wire::{Control, EndReason, Refusal, SubscriptionEnd};
 use std::sync::Arc;
 
@@ -20,6 +22,8 @@ pub(crate) struct Stop {
 enum Stage {
     /// The node works.
     Running,
+    /// The node leads no more, or is about to: until another leads, or this time has come.
+    HandingOver { until: Instant },
     /// Storage was asked to end.
     Closing,
     /// Storage has ended.
@@ -37,9 +41,19 @@ impl Stop {
         self.stage == Stage::Running && self.asked.load(Ordering::Acquire)
     }
 
-    /// Whether the node has begun to stop.
+    /// Whether the node has begun to stop: it takes nothing new from clients.
     pub(super) fn has_begun(&self) -> bool {
         self.stage != Stage::Running
+    }
+
+    /// Whether the node takes part no more: all that is left is to write.
+    pub(super) fn is_closing(&self) -> bool {
+        matches!(self.stage, Stage::Closing | Stage::Over)
+    }
+
+    /// When a leader that hands over stops to wait for it.
+    pub(super) fn next_deadline(&self) -> Instant {
+        if let Stage::HandingOver { until } = self.stage { until } else { Instant::FAR_FUTURE }
     }
 
     /// Whether everything is on disk, and the loop is to end.
@@ -54,8 +68,26 @@ impl Stop {
 }
 
 impl Engine {
-    /// Begins to stop.
+    /// Begins to stop: a leader that knows of another node to lead hands over first.
     pub(super) fn begin_to_stop(&mut self) {
+        match self.replica.transfer_leadership(self.now, None) {
+            Ok(_) => self.stop.stage = Stage::HandingOver { until: self.now + PATIENCE },
+            Err(_) => self.close(),
+        }
+    }
+
+    /// Closes when another node leads, or when that takes too long. This node's vote may be needed until then. What it had
+    /// taken as the leader is in the log of the next one; clients are told to ask there.
+    pub(super) fn close_if_handed_over(&mut self) {
+        let is_led = self.replica.raft().leader().is_some_and(|leader| leader != self.identity.node);
+        if let Stage::HandingOver { until } = self.stop.stage
+            && (is_led || until <= self.now)
+        {
+            self.close();
+        }
+    }
+
+    fn close(&mut self) {
         self.stop.stage = Stage::Closing;
         self.refuse_everything(Refusal::Stopping);
         for subscription in self.subscriptions.drain() {
