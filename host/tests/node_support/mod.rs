@@ -23,7 +23,7 @@ use eventstream_host::identity::init;
 use eventstream_host::node::Node;
 use socket2::{Domain, Socket, Type};
 use std::io::{ErrorKind, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
 use tempfile::TempDir;
 
@@ -38,7 +38,7 @@ const QUESTIONS: usize = 4_000;
 pub struct Cluster {
     directory: TempDir,
     pub addresses: Vec<SocketAddr>,
-    directories: Vec<PathBuf>,
+    pub directories: Vec<PathBuf>,
     nodes: Vec<Option<Node>>,
     change: fn(&mut Config),
 }
@@ -51,13 +51,18 @@ impl Cluster {
 
     /// The same with a change to every node's configuration.
     pub fn with(size: usize, change: fn(&mut Config)) -> Self {
+        Self::of(size, Parameters::default(), change)
+    }
+
+    /// The same of a cluster with these parameters.
+    pub fn of(size: usize, parameters: Parameters, change: fn(&mut Config)) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let addresses: Vec<SocketAddr> = (0..size).map(|_| free_address()).collect();
         let members: Vec<_> = (1..)
             .zip(&addresses)
             .map(|(id, address)| (NodeId(id), address.to_string().parse().expect("an address")))
             .collect();
-        let directories = init(directory.path(), &members, Parameters::default()).expect("identities");
+        let directories = init(directory.path(), &members, parameters).expect("identities");
         let nodes = (0..size).map(|_| None).collect();
         let mut cluster = Self { directory, addresses, directories, nodes, change };
         (0..size).for_each(|position| cluster.start_node(position));
@@ -225,6 +230,17 @@ impl Client {
         self.stream.write_all(bytes).expect("the node reads");
     }
 
+    /// The same to a node that may close the connection meanwhile. Returns whether everything left.
+    pub fn try_send(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).is_ok()
+    }
+
+    /// Ends this side of the connection.
+    pub fn say_no_more(&self) {
+        // It fails when the node has closed the connection already.
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
     /// The next frame of this kind; others are kept.
     pub fn wait_for(&mut self, kind: Kind) -> Vec<u8> {
         let position = self.kept.iter().position(|frame| header(frame).kind == kind);
@@ -282,6 +298,11 @@ impl Client {
         let (frame, len) = builder.finish(ShardId(0), self.batches, 1, CRC);
         self.send(&frame[..len]);
         self.batches
+    }
+
+    /// Numbers the next events as this producer, whatever the cluster knows of it.
+    pub fn number_as(&mut self, name: u8, epoch: u32, next: u64) {
+        (self.producer, self.epoch, self.next) = (ProducerId([name; 16]), Epoch(epoch), next);
     }
 
     /// The sequence that the next event gets.
