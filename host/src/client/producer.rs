@@ -5,7 +5,7 @@ use super::hub::{Number, Signals, Waiter};
 use super::receipt::{Ack, NotAcked, Receipt};
 use super::window::PushError;
 use super::{Connections, Shared};
-use eventstream_core::id::{ProducerId, Sequence};
+use eventstream_core::id::{Epoch, ProducerId, Sequence};
 use sha2::{Digest, Sha256};
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -59,6 +59,12 @@ impl Producer {
     #[must_use]
     pub fn id(&self) -> ProducerId {
         self.inner.id
+    }
+
+    /// Which life of it this is: whoever opens it again gets a higher one, and goes on with the numbers.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.inner.shared().hub().window(self.inner.number).map_or(Epoch(0), |window| window.epoch())
     }
 
     /// The number of the next event.

@@ -169,6 +169,11 @@ impl<W> Window<W> {
         self.next
     }
 
+    /// The life of the producer whose events these are.
+    pub(super) fn epoch(&self) -> Epoch {
+        self.numbering.epoch
+    }
+
     /// The id that the next transmission gets.
     pub(super) fn next_transmission(&self) -> u64 {
         self.next_transmission

@@ -333,7 +333,9 @@ async fn an_event_that_finds_no_room_is_not_numbered() {
         conn
     };
     let (mut conn, producer) = tokio::join!(serve, client.producer(PRODUCER, Start::Next));
-    let (mut sender, mut acks) = producer.expect("opened").split();
+    let producer = producer.expect("opened");
+    assert_eq!((producer.epoch(), producer.next_sequence()), (Epoch(1), Sequence(0)));
+    let (mut sender, mut acks) = producer.split();
     let mut try_send = || sender.try_send("t", b"", b"hello");
     assert_eq!((try_send(), try_send()), (Ok(Sequence(0)), Ok(Sequence(1))));
     assert_eq!(try_send(), Err(TrySendError::Full));
