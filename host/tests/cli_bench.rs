@@ -157,6 +157,27 @@ fn an_outage_neither_slows_the_schedule_nor_hides_in_the_latencies() {
 }
 
 #[test]
+fn a_run_that_another_one_of_its_name_has_ended_says_so() {
+    let _alone = alone();
+    let cluster = start();
+    let mut running = command(&cluster.servers().join(","), "--rate 1000 --seconds 5 --warmup 0");
+    let mut running = running.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    let mut told = BufReader::new(running.stderr.take().expect("piped")).lines().map(|line| line.expect("text"));
+    let _ = told.next().expect("a line a second");
+    ok(&cluster, "--inflight 10 --seconds 1 --warmup 0");
+    let last: Value = serde_json::from_str(&told.last().expect("a failure")).expect("an object");
+    let output = running.wait_with_output().expect("a child");
+    assert_eq!((output.status.code(), &last["exit_code"]), (Some(4), &4.into()), "{last}");
+    assert!(last["error"].as_str().expect("words").contains("opened elsewhere"), "{last}");
+    let result: Value = serde_json::from_slice(&output.stdout).expect("an object");
+    assert!(number(&result["unsent"]) > 0 && number(&result["acked"]) > 0, "{result}");
+    assert_eq!(number(&result["acked"]) + number(&result["unknown"]), number(&result["sent"]), "{result}");
+    assert_eq!(number(&result["sent"]) + number(&result["unsent"]), 5_000, "{result}");
+    assert_eq!(number(&result["latency_us"]["events"]), 5_000, "what was given up counts");
+    assert_eq!(result["check"]["lost"], 0, "{result}");
+}
+
+#[test]
 fn what_the_cluster_does_not_allow_is_known_before_anything_is_measured() {
     let _alone = alone();
     let cluster = start();

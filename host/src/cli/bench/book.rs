@@ -1,9 +1,9 @@
 //! What one producer was told of its events, in memory that grows with answers and not with events.
 
 use super::measured::Run;
-use eventstream_core::id::{Index, Offset, ProducerId, Sequence};
+use eventstream_core::id::{Epoch, Index, Offset, ProducerId, Sequence};
 use eventstream_core::time::Instant;
-use eventstream_host::client::{Ack, NotAcked, PublishError};
+use eventstream_host::client::{Ack, NotAcked, Producer, PublishError};
 
 /// Consecutive events that were acknowledged, at consecutive offsets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +26,8 @@ impl Extent {
 #[derive(Debug)]
 pub(super) struct Book {
     pub(super) id: ProducerId,
+    /// The life of it that the events are of. Those of another one, even under the same numbers, are another run's.
+    pub(super) epoch: Epoch,
     /// The sequence of the event at place 0.
     pub(super) first: Sequence,
     /// Events that were given to the client.
@@ -71,9 +73,14 @@ impl Full {
 }
 
 impl Book {
-    pub(super) fn new(id: ProducerId, first: Sequence) -> Self {
+    pub(super) fn new(producer: &Producer) -> Self {
+        Self::empty(producer.id(), producer.epoch(), producer.next_sequence())
+    }
+
+    fn empty(id: ProducerId, epoch: Epoch, first: Sequence) -> Self {
         Self {
             id,
+            epoch,
             first,
             sent: 0,
             unsent: 0,
@@ -143,8 +150,8 @@ impl Book {
 #[cfg(test)]
 impl Book {
     /// The book of a producer whose `events` were all acknowledged, at these offsets in turn.
-    pub(super) fn of(id: ProducerId, first: Sequence, acked: &[Extent]) -> Self {
-        let mut book = Self::new(id, first);
+    pub(super) fn of(id: ProducerId, epoch: Epoch, first: Sequence, acked: &[Extent]) -> Self {
+        let mut book = Self::empty(id, epoch, first);
         acked.iter().for_each(|extent| book.enter(*extent));
         book.sent = acked.iter().map(Extent::end).max().unwrap_or(0);
         book.accepted = acked.iter().map(|extent| extent.events).sum();
@@ -170,7 +177,7 @@ mod tests {
             extent(131, 1, None),
             extent(140, 1, None),
         ];
-        let book = Book::of(ProducerId([1; 16]), Sequence(5), &told);
+        let book = Book::of(ProducerId([1; 16]), Epoch(1), Sequence(5), &told);
         let joined = [extent(0, 128, Some(10)), extent(128, 1, Some(200)), extent(129, 3, None), extent(140, 1, None)];
         assert_eq!(book.acked(), joined);
     }

@@ -78,16 +78,17 @@ impl<'a> Checker<'a> {
 
     pub(super) fn handle(&mut self, event: &Event<'_>) {
         // Others may use the topic too.
-        let Source::Producer { producer, sequence, .. } = event.source else { return };
+        let Source::Producer { producer, epoch, sequence } = event.source else { return };
         let Some(&number) = self.numbers.get(&producer) else { return };
         let (book, reading) = (&self.books[number], &mut self.reading[number]);
-        // An earlier run under the same name.
-        let Some(place) = sequence.0.checked_sub(book.first.0) else { return };
+        if epoch != book.epoch {
+            return;
+        }
         self.findings.read += 1;
-        if place >= book.sent {
+        let Some(place) = sequence.0.checked_sub(book.first.0).filter(|place| *place < book.sent) else {
             self.findings.misplaced += 1;
             return self.tell(event, "was never sent");
-        }
+        };
         if reading.seen.set(place) {
             self.findings.doubled += 1;
             return self.tell(event, "is there already");
@@ -176,6 +177,7 @@ mod tests {
 
     const ONE: ProducerId = ProducerId([1; 16]);
     const TWO: ProducerId = ProducerId([2; 16]);
+    const EPOCH: Epoch = Epoch(4);
     /// The sequence at place 0.
     const FIRST: u64 = 1_000;
 
@@ -193,13 +195,14 @@ mod tests {
         let extent = |first, events, offset| Extent { first, events, offset: Some(Offset(offset)) };
         // The second producer's first 64 events, those of topic b, were given up.
         [
-            Book::of(ONE, Sequence(FIRST), &[extent(0, 32, 500), extent(32, 32, 596)]),
-            Book::of(TWO, Sequence(FIRST), &[extent(64, 64, 532)]),
+            Book::of(ONE, EPOCH, Sequence(FIRST), &[extent(0, 32, 500), extent(32, 32, 596)]),
+            Book::of(TWO, EPOCH, Sequence(FIRST), &[extent(64, 64, 532)]),
         ]
     }
 
     struct Read {
         producer: ProducerId,
+        epoch: Epoch,
         sequence: u64,
         offset: u64,
         payload: Vec<u8>,
@@ -209,7 +212,7 @@ mod tests {
         let each = |(offset, &(number, place)): (u64, &(usize, u64))| {
             let mut payload = workload().buffer();
             workload().fill(number, place, &mut payload);
-            Read { producer: [ONE, TWO][number], sequence: FIRST + place, offset, payload }
+            Read { producer: [ONE, TWO][number], epoch: EPOCH, sequence: FIRST + place, offset, payload }
         };
         (500..).zip(log).map(each).collect()
     }
@@ -218,22 +221,23 @@ mod tests {
         let (workload, books) = (workload(), books());
         let mut checker = Checker::new(&workload, &books);
         checker.begin(topic);
-        for read in events {
-            checker.handle(&Event {
-                topic: &workload.topics[topic],
-                offset: Offset(read.offset),
+        events.iter().for_each(|read| checker.handle(&read.event(&workload.topics[topic])));
+        checker.finish("here".into())
+    }
+
+    impl Read {
+        fn event<'a>(&'a self, topic: &'a str) -> Event<'a> {
+            let sequence = Sequence(self.sequence);
+            Event {
+                topic,
+                offset: Offset(self.offset),
                 index: Index(1),
                 time_us: 0,
-                source: Source::Producer {
-                    producer: read.producer,
-                    epoch: Epoch(1),
-                    sequence: Sequence(read.sequence),
-                },
+                source: Source::Producer { producer: self.producer, epoch: self.epoch, sequence },
                 key: b"",
-                payload: &read.payload,
-            });
+                payload: &self.payload,
+            }
         }
-        checker.finish("here".into())
     }
 
     /// (read, lost, doubled, misplaced, corrupted)
@@ -293,6 +297,8 @@ mod tests {
         let mut events = read(&log());
         events[127].sequence += 100;
         assert_eq!(counts(&check_topic(0, &events)), (128, 1, 0, 1, 0), "nobody has sent this one");
+        events[127].sequence = FIRST - 1;
+        assert_eq!(counts(&check_topic(0, &events)), (128, 1, 0, 1, 0), "nor this one");
     }
 
     #[test]
@@ -300,21 +306,9 @@ mod tests {
         let given_up: Vec<_> = (0..64).map(|place| (1, place)).collect();
         let (workload, books) = (workload(), books());
         let mut checker = Checker::new(&workload, &books);
-        checker.begin(0);
         for (topic, log) in [(0, log()), (1, [&given_up[..], &given_up[..1]].concat())] {
             checker.begin(topic);
-            read(&log).iter().for_each(|read| {
-                let sequence = Sequence(read.sequence);
-                checker.handle(&Event {
-                    topic: &workload.topics[topic],
-                    offset: Offset(read.offset),
-                    index: Index(1),
-                    time_us: 0,
-                    source: Source::Producer { producer: read.producer, epoch: Epoch(1), sequence },
-                    key: b"",
-                    payload: &read.payload,
-                });
-            });
+            read(&log).iter().for_each(|read| checker.handle(&read.event(&workload.topics[topic])));
         }
         assert_eq!(counts(&checker.finish("here".into())), (193, 0, 1, 0, 0));
     }
@@ -323,7 +317,9 @@ mod tests {
     fn others_may_use_the_topic() {
         let mut events = read(&log());
         events.extend(read(&[(0, 0)]).into_iter().map(|read| Read { producer: ProducerId([9; 16]), ..read }));
-        events.extend(read(&[(0, 0)]).into_iter().map(|read| Read { sequence: FIRST - 1, ..read }));
+        // Other lives of the producer: the one before, and one that has ended this one and goes on with its numbers.
+        events.extend(read(&[(0, 0)]).into_iter().map(|read| Read { epoch: Epoch(3), sequence: FIRST - 1, ..read }));
+        events.extend(read(&[(0, 9)]).into_iter().map(|read| Read { epoch: Epoch(5), ..read }));
         assert_eq!(counts(&check_topic(0, &events)), (128, 0, 0, 0, 0));
         let (workload, books) = (workload(), books());
         let mut checker = Checker::new(&workload, &books);

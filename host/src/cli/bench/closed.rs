@@ -13,7 +13,7 @@ const TRY_AGAIN: Duration = Duration::from_millis(10);
 
 /// Sends until the end of the run, then waits for the last answer.
 pub(super) async fn run(run: Run, number: usize, producer: Producer, share: u64) -> Book {
-    let book = Book::new(producer.id(), producer.next_sequence());
+    let book = Book::new(&producer);
     let (sender, mut acks) = producer.split();
     let payload = run.workload.buffer();
     let sent_at = vec![Instant::ZERO; share as usize];

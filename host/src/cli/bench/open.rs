@@ -25,7 +25,7 @@ pub(super) async fn run(run: Run, rate: u64, producers: Vec<Producer>, ticks: Ti
     let mut hearing = JoinSet::new();
     let mut lanes = Vec::with_capacity(producers.len());
     for (number, producer) in producers.into_iter().enumerate() {
-        let book = Book::new(producer.id(), producer.next_sequence());
+        let book = Book::new(&producer);
         let (sender, acks) = producer.split();
         let (told, sent) = oneshot::channel();
         lanes.push(Lane { number, sender, told, total: schedule.total(number), part: Part::default() });

@@ -94,10 +94,8 @@ impl Report<'_> {
             return Ok(());
         }
         let why = self.error().map(|error| format!(" ({error})")).unwrap_or_default();
-        Err(Failure::new(
-            Exit::Unknown,
-            format_args!("{unknown} events were not acknowledged in time{why}, and {unsent} could not be sent"),
-        ))
+        let message = format!("the outcome of {unknown} events is unknown{why}; {unsent} could not be sent in time");
+        Err(Failure::new(Exit::Unknown, message))
     }
 
     pub(super) fn text(&self) -> String {

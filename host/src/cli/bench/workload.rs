@@ -35,16 +35,18 @@ impl Workload {
     /// Writes the payload of an event.
     pub(super) fn fill(&self, producer: usize, place: u64, payload: &mut [u8]) {
         let mut bits = self.bits(producer, place);
-        for part in payload.chunks_mut(8) {
-            let word = bits.next().to_le_bytes();
-            part.copy_from_slice(&word[..part.len()]);
-        }
+        let (words, rest) = payload.as_chunks_mut();
+        words.iter_mut().for_each(|word| *word = bits.next().to_le_bytes());
+        rest.copy_from_slice(&bits.next().to_le_bytes()[..rest.len()]);
     }
 
     /// Whether this is the payload of that event.
     pub(super) fn matches(&self, producer: usize, place: u64, payload: &[u8]) -> bool {
         let mut bits = self.bits(producer, place);
-        payload.len() == self.size && payload.chunks(8).all(|part| *part == bits.next().to_le_bytes()[..part.len()])
+        let (words, rest) = payload.as_chunks();
+        payload.len() == self.size
+            && words.iter().all(|word| *word == bits.next().to_le_bytes())
+            && *rest == bits.next().to_le_bytes()[..rest.len()]
     }
 
     fn bits(&self, producer: usize, place: u64) -> Bits {
