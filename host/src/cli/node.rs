@@ -2,9 +2,11 @@
 
 use super::output::Output;
 use super::{Exit, Failure};
+use core::net::SocketAddr;
+use eventstream_core::config::Parameters;
 use eventstream_host::config::{Config, Key, Settings};
 use eventstream_host::node::{self, Node, StartError, Stopper};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::{io, thread};
 use tokio::runtime::Runtime;
@@ -58,28 +60,55 @@ pub(super) fn run(args: Args, output: Output) -> Result<(), Failure> {
     let signals = Signals::listen().map_err(Failure::failed)?;
     let node = Node::start(&config).map_err(start_failure)?;
     let (identity, addresses) = (&config.identity, node.addresses());
-    let addresses = addresses.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-    let plan = node::memory_plan(&config);
-    output.result(
-        || {
-            format!(
-                "memory, at most:\n{plan}node {} of cluster {} listens on {addresses}",
-                identity.node, identity.cluster
-            )
-        },
-        || {
-            json!({
-                "node": identity.node.0,
-                "cluster": identity.cluster.to_string(),
-                "addresses": node.addresses().iter().map(ToString::to_string).collect::<Vec<_>>(),
-                "memory_bytes": plan.total_bytes(),
-            })
-        },
-    )?;
+    output.result(|| describe(&config, addresses), || describe_json(&config, addresses))?;
     stop_when_told(signals, node.stopper(), stop_at_end_of_input, output).map_err(Failure::failed)?;
     node.wait().map_err(|error| Failure::failed(format_args!("node {}: {error}", identity.node)))?;
     output.note(&format!("node {} has stopped", identity.node));
     Ok(())
+}
+
+/// What the node uses, for people. Ends with the line that says that it serves.
+fn describe(config: &Config, addresses: &[SocketAddr]) -> String {
+    let Config { identity, connections, checkpoint, .. } = config;
+    let Parameters { producers, topics, event_payload } = identity.parameters;
+    format!(
+        "memory, at most:\n{plan}directory: {dir}\nthreads: {threads}\nlimits: {connections} connections of clients; a \
+         checkpoint every {checkpoint}\nof the cluster: {members}; {producers} producers, {topics} topics, {event_payload} \
+         bytes in a payload\nnode {node} of cluster {cluster} listens on {addresses}",
+        plan = node::memory_plan(config),
+        dir = config.dir.display(),
+        threads = config.threads.name(),
+        members = list(identity.members.iter().map(|member| format!("node {} at {}", member.id, member.address))),
+        node = identity.node,
+        cluster = identity.cluster,
+        addresses = list(addresses.iter()),
+    )
+}
+
+/// The same for programs.
+fn describe_json(config: &Config, addresses: &[SocketAddr]) -> Value {
+    let Config { identity, connections, checkpoint, .. } = config;
+    let Parameters { producers, topics, event_payload } = identity.parameters;
+    let plan = node::memory_plan(config);
+    let members =
+        identity.members.iter().map(|member| json!({ "node": member.id.0, "address": member.address.as_str() }));
+    json!({
+        "node": identity.node.0,
+        "cluster": identity.cluster.to_string(),
+        "addresses": addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "directory": config.dir,
+        "threads": config.threads.name(),
+        "connections": connections,
+        "checkpoint_ms": checkpoint.as_millis(),
+        "members": members.collect::<Vec<_>>(),
+        "parameters": { "producers": producers, "topics": topics, "event_payload": event_payload },
+        "memory": plan.holders().map(|(holder, bytes)| json!({ "holder": holder, "bytes": bytes })).collect::<Vec<_>>(),
+        "memory_bytes": plan.total_bytes(),
+    })
+}
+
+fn list(items: impl Iterator<Item = impl ToString>) -> String {
+    items.map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// Stops the node at the first signal, and the process at the second.

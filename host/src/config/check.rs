@@ -18,6 +18,17 @@ pub enum ThreadLayout {
     Split,
 }
 
+impl ThreadLayout {
+    /// What it is called in a configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Shared => "shared",
+            Self::Split => "split",
+        }
+    }
+}
+
 /// A configuration that was checked: every value is within its range, the identity is loaded, the address resolved.
 #[derive(Clone, Debug)]
 pub struct Config {
