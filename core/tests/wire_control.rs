@@ -86,6 +86,11 @@ fn raft_body(parts: &Parts) -> Body {
         Body::Heartbeat { commit: Index(a), round: b },
         Body::HeartbeatReply { round: a, verified: Index(b), wall_us: c },
         Body::TimeoutNow,
+        Body::SuspectPreVote { last: position, start: c },
+        Body::PreVoteIfAll { start: a },
+        Body::VoteIfAll { wall_us: c },
+        Body::SuspectReply { start: a, round: b, verified: Index(c), matched: Index(a), wall_us: b },
+        Body::Cleared { start: b },
     ];
     pick(parts, &all)
 }
@@ -134,7 +139,7 @@ fn node_status(parts: &Parts) -> NodeStatus<'_> {
     NodeStatus {
         node: NodeId(parts.nodes[0]),
         incarnation: Incarnation(parts.id),
-        role: pick(parts, &[NodeRole::Follower, NodeRole::Candidate, NodeRole::Leader]),
+        role: pick(parts, &[NodeRole::Follower, NodeRole::Candidate, NodeRole::Leader, NodeRole::Suspect]),
         term: Term(a),
         leader: parts.flag.then_some(NodeId(parts.nodes[1])),
         last: Index(b),

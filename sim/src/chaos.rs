@@ -24,6 +24,9 @@ impl World {
                 for member in 0..self.plan.members {
                     self.crash(member, fault)?;
                 }
+                if self.members[..self.plan.members].iter().all(Member::is_suspect) {
+                    self.stats.fired(Fault::DamagedEnds);
+                }
                 return Ok(());
             }
             Fault::Pause => self.members[member].paused_until = until,
@@ -151,14 +154,19 @@ impl World {
         let (is_process, kind) = match fault {
             Fault::ProcessCrash => (true, fault),
             Fault::PowerLoss | Fault::ClusterPowerLoss => (false, fault),
+            Fault::LossAfterCommit => (false, Fault::PowerLoss),
             _ if self.rng.coin() => (true, Fault::ProcessCrash),
             _ => (false, Fault::PowerLoss),
         };
         self.stats.fired(kind);
-        if fault == Fault::CrashOfNewLeader {
+        if matches!(fault, Fault::CrashOfNewLeader | Fault::CrashAfterClearing) {
             self.stats.fired(fault);
         }
-        let survival = if self.plan.torn_writes && !is_process {
+        let may_lose = !is_process && self.may_lose(member);
+        let loses = may_lose && (fault == Fault::LossAfterCommit || self.rng.chance(self.plan.lost_batch));
+        let survival = if loses {
+            Survival::Nothing
+        } else if self.plan.torn_writes && !is_process {
             Survival::Subset
         } else if is_process && self.rng.coin() {
             Survival::All
@@ -167,8 +175,22 @@ impl World {
         };
         let state = &mut self.members[member];
         let loss = state.disk.crash(survival, &mut self.rng, &self.entries)?;
+        let batches = if loses { self.rng.range(1, self.plan.lost_batches) } else { 0 };
+        let mut lost = None;
+        for entries in (0..batches).map_while(|_| state.disk.lose_batch()) {
+            lost = Some(lost.unwrap_or(0) + entries);
+        }
+        state.has_lost |= lost.is_some();
+        let leaves_damage = !is_process && loss.writes > 0 && self.rng.chance(self.plan.damaged_end);
+        if leaves_damage {
+            state.disk.damage_end();
+        }
         state.forget();
         let consequences = [
+            (leaves_damage, Fault::DamagedEnd),
+            (lost.is_some(), Fault::LostBatch),
+            (lost.is_some_and(|entries| entries > 0), Fault::LostEntries),
+            (lost.is_some() && fault == Fault::LossAfterCommit, fault),
             (loss.writes > 0, Fault::UnsyncedLoss),
             (loss.behind_a_hole > 0, Fault::TornWrites),
             (loss.truncation_waited, Fault::CrashInTruncation),
@@ -182,6 +204,12 @@ impl World {
         self.queue.push(again, Happens::Start { member });
         self.sever(member, is_process);
         Ok(())
+    }
+
+    /// Whether the member's disk may lose what was synced: all others have what they had promised.
+    fn may_lose(&self, member: usize) -> bool {
+        let mut others = (0..self.plan.members).filter(|&other| other != member).peekable();
+        others.peek().is_some() && others.all(|other| !self.members[other].has_lost)
     }
 
     /// The peers of a process that is gone are told by its kernel, if that still runs.

@@ -2,6 +2,7 @@
 //!
 //! The host's store is a write-ahead log of atomic batches: writes become durable in order, all that wait at a time
 //! with one sync. What a crash leaves is the beginning of what was not synced, up to the first write that is missing.
+//! A damaged disk loses more: batches that were synced, the last ones.
 
 use crate::entries::{Entries, EntryId, Span};
 use crate::rng::Rng;
@@ -37,6 +38,23 @@ pub(crate) enum Survival {
     Prefix,
     /// Each write survives or not; recovery stops at the first that is missing.
     Subset,
+    /// Nothing of it.
+    Nothing,
+}
+
+/// Synced batches that can be lost.
+const BATCHES: usize = 8;
+
+/// What a synced batch has changed, so that it can be lost.
+#[derive(Debug, Default)]
+struct Batch {
+    hard_state: HardState,
+    /// Entries up to here stayed, ...
+    kept: usize,
+    /// ... and these, which followed, were removed.
+    removed: Vec<(EntryId, u64)>,
+    /// Rows in the order in which they were written, with what they replaced.
+    rows: Vec<([u8; 5], Option<Vec<u8>>)>,
 }
 
 /// What a crash did.
@@ -62,6 +80,13 @@ pub(crate) struct Disk {
     spare_rows: Vec<Vec<u8>>,
     /// How many of the writes that wait are part of the sync that runs.
     syncing: usize,
+    /// Those that were synced last, and a spare one for the next.
+    batches: VecDeque<Batch>,
+    spare_batch: Batch,
+    /// The end was damaged: every start finds it so until the member has written down that it is suspect.
+    damaged: bool,
+    /// Synced entries that were lost, by index.
+    lost: Vec<(u64, EntryId)>,
 }
 
 impl Disk {
@@ -71,6 +96,14 @@ impl Disk {
         self.spare_rows.extend(self.rows.drain(..).chain(self.waiting_rows.drain(..)).map(|(_, value)| value));
         self.waiting.clear();
         self.syncing = 0;
+        while self.batches.pop_front().is_some() {}
+        self.damaged = false;
+        self.lost.clear();
+    }
+
+    /// Whether a start finds its end damaged.
+    pub(crate) const fn is_damaged(&self) -> bool {
+        self.damaged
     }
 
     pub(crate) const fn hard_state(&self) -> HardState {
@@ -88,6 +121,11 @@ impl Disk {
 
     pub(crate) fn entry(&self, index: u64) -> Option<EntryId> {
         self.log.get((index as usize).checked_sub(1)?).map(|&(id, _)| id)
+    }
+
+    /// Whether the entry is on stable storage, or was until the disk lost it.
+    pub(crate) fn has_held(&self, index: u64, id: EntryId) -> bool {
+        self.entry(index) == Some(id) || self.lost.contains(&(index, id))
     }
 
     /// The durable rows of the checkpoint, in the order of their keys.
@@ -131,10 +169,50 @@ impl Disk {
     /// The sync has ended: all that was part of it is durable. The last token, if one was.
     pub(crate) fn finish_sync(&mut self, entries: &Entries) -> Checked<Option<Token>> {
         let mut last = None;
+        self.begin_batch();
         for _ in 0..core::mem::take(&mut self.syncing) {
             last = self.apply_front(entries)?.or(last);
         }
         Ok(last)
+    }
+
+    fn begin_batch(&mut self) {
+        let mut batch = core::mem::take(&mut self.spare_batch);
+        (batch.hard_state, batch.kept) = (self.hard_state, self.log.len());
+        self.batches.push_back(batch);
+        if self.batches.len() > BATCHES
+            && let Some(mut oldest) = self.batches.pop_front()
+        {
+            oldest.removed.clear();
+            self.spare_rows.extend(oldest.rows.drain(..).filter_map(|(_, replaced)| replaced));
+            self.spare_batch = oldest;
+        }
+    }
+
+    /// The batch that was synced last turns out to be damaged. Returns how many entries are lost with it; `None` if
+    /// nothing is there that could be lost.
+    pub(crate) fn lose_batch(&mut self) -> Option<usize> {
+        let Batch { hard_state, kept, mut removed, rows } = self.batches.pop_back()?;
+        self.hard_state = hard_state;
+        let lost = self.log.len() - kept;
+        self.lost.extend((1..).zip(&self.log).skip(kept).map(|(index, &(id, _))| (index, id)));
+        self.log.truncate(kept);
+        self.log.append(&mut removed);
+        for (key, replaced) in rows.into_iter().rev() {
+            let Ok(place) = self.rows.binary_search_by_key(&key, |(key, _)| *key) else { continue };
+            let written = match replaced {
+                Some(value) => core::mem::replace(&mut self.rows[place].1, value),
+                None => self.rows.remove(place).1,
+            };
+            self.spare_rows.push(written);
+        }
+        self.damaged = true;
+        Some(lost)
+    }
+
+    /// What was not synced has left a damaged end, as far as a start can tell.
+    pub(crate) const fn damage_end(&mut self) {
+        self.damaged = true;
     }
 
     /// Power or process is gone. What survives is durable from now on.
@@ -149,6 +227,7 @@ impl Disk {
         }
         let surviving = match survival {
             Survival::All => waiting,
+            Survival::Nothing => 0,
             Survival::Prefix => rng.index(waiting + 1),
             Survival::Subset => {
                 let first_missing = (0..waiting).find(|_| rng.coin()).unwrap_or(waiting);
@@ -157,6 +236,9 @@ impl Disk {
             }
         };
         loss.writes = waiting - surviving;
+        if surviving > 0 {
+            self.begin_batch();
+        }
         for _ in 0..surviving {
             self.apply_front(entries)?;
         }
@@ -184,9 +266,15 @@ impl Disk {
                 "the vote on disk changed within term {old}"
             );
             self.hard_state = hard_state;
+            self.damaged &= !hard_state.suspect;
         }
         if let Some(from) = truncate_from {
-            self.log.truncate(from as usize - 1);
+            let from = from as usize - 1;
+            if let Some(batch) = self.batches.back_mut().filter(|batch| from < batch.kept) {
+                batch.removed.splice(..0, self.log[from..batch.kept].iter().copied());
+                batch.kept = from;
+            }
+            self.log.truncate(from);
         }
         for &id in entries.of(append) {
             entries.check_link(self.log.last().map(|&(last, _)| last), id)?;
@@ -196,11 +284,18 @@ impl Disk {
     }
 
     fn apply_rows(&mut self, rows: u32) {
+        let batch = self.batches.back_mut().expect("rows are written as a part of a batch");
         for _ in 0..rows {
             let row = self.waiting_rows.pop_front().expect("a checkpoint counts its rows");
             match self.rows.binary_search_by_key(&row.0, |(key, _)| *key) {
-                Ok(place) => self.spare_rows.push(core::mem::replace(&mut self.rows[place], row).1),
-                Err(place) => self.rows.insert(place, row),
+                Ok(place) => {
+                    let (key, replaced) = core::mem::replace(&mut self.rows[place], row);
+                    batch.rows.push((key, Some(replaced)));
+                }
+                Err(place) => {
+                    batch.rows.push((row.0, None));
+                    self.rows.insert(place, row);
+                }
             }
         }
     }

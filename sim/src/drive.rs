@@ -120,9 +120,25 @@ impl World {
         ensure!(first == state.apply_to + 1, Contract, "entry {first} is to be applied after {}", state.apply_to);
         let term = state.machine.as_ref().map_or(0, |machine| machine.raft().term().0);
         let disks = self.rules.looks_at_disks.then(|| members.iter().map(|member| &member.disk));
+        let before = self.oracle.committed();
         self.oracle.commits(term, (first, last), &state.log, disks, &mut self.stats)?;
         self.members[member].apply_to = last;
+        if self.oracle.committed() > before && self.rng.chance(self.plan.loss_after_commit) {
+            self.lose_committed(member, last);
+        }
         Ok(())
+    }
+
+    /// One of the disks that made the majority of an entry will lose it, if there is none to spare.
+    fn lose_committed(&mut self, leader: usize, index: u64) {
+        let members = &self.members[..self.plan.members];
+        let id = members[leader].log[index as usize - 1];
+        let holds = |member: &usize| members[*member].is_up() && members[*member].disk.entry(index) == Some(id);
+        let holders = (0..members.len()).filter(holds).count();
+        let another = (0..members.len()).filter(holds).find(|&member| member != leader);
+        if let Some(member) = another.filter(|_| holders <= members.len() / 2 + 1) {
+            self.crash_soon(member, Fault::LossAfterCommit);
+        }
     }
 
     fn leader_changed(&mut self, member: usize, term: u64, leader: Option<usize>) {
@@ -147,11 +163,23 @@ impl World {
         let (last, term) = (raft.last(), raft.term().0);
         let log_end = state.log.last().map_or_else(LogPosition::default, |&id| self.entries.get(id).position());
         ensure!(last == log_end, Contract, "the machine's log ends at {last:?}, the host's at {log_end:?}");
+        let (was_suspect, is_suspect) = (state.was_suspect, raft.is_suspect());
+        state.was_suspect = is_suspect;
+        state.has_lost &= is_suspect;
+        if was_suspect && !is_suspect {
+            trace!(self, "{} is no longer suspect", member + 1);
+            self.stats.count(Happening::Cleared, 1);
+            let leader = raft.leader().map(slot).filter(|&leader| leader != member);
+            if let Some(leader) = leader.filter(|_| self.rng.chance(self.plan.crash_after_clearing)) {
+                self.crash_soon(leader, Fault::CrashAfterClearing);
+            }
+        }
         if raft.role() == Role::Leader && state.led_term != term {
             state.led_term = term;
             let life = Life { member, boot: state.boot };
             trace!(self, "{} leads term {term}", member + 1);
             self.stats.count(Happening::Election, 1);
+            self.stats.count(Happening::SuspectElected, u64::from(was_suspect));
             self.oracle.leads(term, life, &self.members[member].log)?;
             if self.rng.chance(self.plan.crash_of_new_leader) {
                 self.crash_soon(member, Fault::CrashOfNewLeader);

@@ -1,5 +1,6 @@
 //! The end of a schedule: the faults stop, and the cluster has to come to itself.
 
+use crate::member::Member;
 use crate::trace::trace;
 use crate::violation::{Checked, ensure};
 use crate::world::{Happens, World};
@@ -44,10 +45,18 @@ impl World {
             state.clock.set_rate(self.now, 1_000_000);
             self.set_alarm(member);
         }
-        // Those that stay down: as many as a majority can do without, and none that is up.
-        let spare = if self.plan.heal_only_majority { (self.plan.members - 1) / 2 } else { 0 };
-        let down = (0..self.plan.members).filter(|&member| !self.members[member].is_up());
-        self.stays_down = down.take(spare).fold(0, |set, member| set | 1 << member);
+        // Those that stay down: as many as a majority can do without, and none that is up. Suspect members are no part of
+        // a majority.
+        let members = &self.members[..self.plan.members];
+        let sound = members.iter().filter(|member| !member.is_suspect()).count();
+        let mut spare = if self.plan.heal_only_majority { sound.saturating_sub(members.len() / 2 + 1) } else { 0 };
+        self.stays_down = 0;
+        for (at, _) in members.iter().enumerate().filter(|(_, member)| !member.is_up()) {
+            if spare > 0 {
+                self.stays_down |= 1 << at;
+                spare -= 1;
+            }
+        }
         for member in 0..self.plan.members {
             if !self.members[member].is_up() {
                 self.queue.push(self.now, Happens::Start { member });
@@ -68,6 +77,8 @@ impl World {
                 .iter()
                 .filter(|member| member.is_up())
                 .all(|member| member.applied() == committed && member.log.len() as u64 == committed)
+            // Whom somebody misses, or who is missed himself, may stay suspect.
+            && (self.stays_down != 0 || !self.members[..self.plan.members].iter().any(Member::is_suspect))
     }
 
     /// Applied state is held against the model once more, from the other end.

@@ -44,6 +44,8 @@ enum Planted {
     VoteNotSynced,
     /// Duplicates are decided when a batch is proposed, not when it is applied.
     DedupAtPropose,
+    /// A suspect member votes as if it had forgotten nothing.
+    SuspectVotes,
 }
 
 impl Planted {
@@ -52,6 +54,7 @@ impl Planted {
             Self::LeaderCountsItself => PlantedFault::LeaderCountsItselfBeforeSync,
             Self::VoteNotSynced => PlantedFault::VoteNotSyncedBeforeReply,
             Self::DedupAtPropose => PlantedFault::DedupAtPropose,
+            Self::SuspectVotes => PlantedFault::SuspectVotesAsSound,
         }
     }
 }

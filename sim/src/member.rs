@@ -62,6 +62,10 @@ pub(crate) struct Member {
     pub(crate) wake_at: u64,
     pub(crate) paused_until: u64,
     pub(crate) slow_disk_until: u64,
+    /// Whether it was suspect when it was last looked at.
+    pub(crate) was_suspect: bool,
+    /// Its disk has lost what was synced, and it was not cleared since.
+    pub(crate) has_lost: bool,
     /// The term in which it was last seen leading in this life.
     pub(crate) led_term: u64,
     /// Entries that may be applied.
@@ -84,6 +88,8 @@ impl Member {
             wake_at: u64::MAX,
             paused_until: 0,
             slow_disk_until: 0,
+            was_suspect: false,
+            has_lost: false,
             led_term: 0,
             apply_to: 0,
             apply_scheduled: false,
@@ -101,6 +107,7 @@ impl Member {
         self.disk.clear();
         self.paused_until = 0;
         self.slow_disk_until = 0;
+        self.has_lost = false;
         self.index_rows.iter_mut().for_each(Vec::clear);
         self.forget();
     }
@@ -110,6 +117,7 @@ impl Member {
         self.machine = None;
         self.log.clear();
         self.wake_at = u64::MAX;
+        self.was_suspect = false;
         self.led_term = 0;
         self.apply_to = 0;
         self.apply_scheduled = false;
@@ -119,6 +127,14 @@ impl Member {
 
     pub(crate) const fn is_up(&self) -> bool {
         self.machine.is_some()
+    }
+
+    /// Whether it is suspect, or will be when it starts.
+    pub(crate) fn is_suspect(&self) -> bool {
+        match &self.machine {
+            Some(machine) => machine.raft().is_suspect(),
+            None => self.disk.is_damaged() || self.disk.hard_state().suspect,
+        }
     }
 
     pub(crate) fn leads(&self) -> bool {
@@ -148,7 +164,7 @@ impl Member {
             hard_state: self.disk.hard_state(),
             last: last.map_or_else(LogPosition::default, |entry| entry.position()),
             last_log_time: LogTime(last.map_or(0, |entry| entry.log_time)),
-            suspect: false,
+            suspect: self.disk.is_damaged(),
         };
         let machine = match start.restore(&self.disk, log, now) {
             Ok(machine) => machine,

@@ -84,13 +84,12 @@ impl Oracle {
                 continue;
             }
             if let Some(disks) = disks.clone() {
-                let (all, holding) = disks.fold((0, 0), |(all, holding), disk| {
-                    (all + 1, holding + usize::from(disk.entry(index) == Some(id)))
-                });
+                let (all, holding) = disks
+                    .fold((0, 0), |(all, holding), disk| (all + 1, holding + usize::from(disk.has_held(index, id))));
                 ensure!(
                     holding > all / 2,
                     DurableMajority,
-                    "entry {index} was committed with {holding} of {all} disks holding it"
+                    "entry {index} was committed and {holding} of {all} disks have ever held it"
                 );
             }
             self.committed.push(Committed { id, in_term: term, applied: None });

@@ -58,6 +58,15 @@ pub(crate) struct Plan {
     pub(crate) fault_us: u64,
     /// How long a member stays down, at most.
     pub(crate) down_us: u64,
+    /// A power loss leaves a damaged end where something was not synced.
+    pub(crate) damaged_end: u32,
+    /// A power loss takes what was synced last, at most so many batches, ...
+    pub(crate) lost_batch: u32,
+    pub(crate) lost_batches: u64,
+    /// ... also right after an entry was committed that hardly more than a majority has.
+    pub(crate) loss_after_commit: u32,
+    /// A leader is gone right after it has cleared a suspect member.
+    pub(crate) crash_after_clearing: u32,
     pub(crate) crash_in_truncation: u32,
     pub(crate) crash_in_vote: u32,
     pub(crate) crash_of_new_leader: u32,
@@ -90,7 +99,7 @@ const ORDINARY_WEIGHTS: [u32; ACTIONS.len()] = [4, 4, 3, 4, 2, 1, 6, 6, 1, 2, 3,
 
 impl Plan {
     pub(crate) fn new(rng: &mut Rng) -> Self {
-        let members = [1, 3, 3, 3, 3, 3, 3, 5, 5, 5][rng.index(10)];
+        let members = [1, 2, 3, 3, 3, 3, 3, 4, 5, 5][rng.index(10)];
         let (producers, topics) = (rng.range(1, 4) as usize, rng.range(1, 3) as usize);
         let mut plan = Self {
             members,
@@ -123,6 +132,11 @@ impl Plan {
             weights: ORDINARY_WEIGHTS,
             fault_us: rng.magnitude(10 * MS, 3_000 * MS),
             down_us: rng.magnitude(MS, 2_000 * MS),
+            damaged_end: if rng.coin() { rng.range(200, 1_000) as u32 } else { 0 },
+            lost_batch: if rng.coin() { rng.range(100, 700) as u32 } else { 0 },
+            lost_batches: if rng.coin() { rng.range(1, 8) } else { 1 },
+            loss_after_commit: sometimes(rng, 50),
+            crash_after_clearing: if rng.coin() { rng.range(50, 600) as u32 } else { 0 },
             crash_in_truncation: sometimes(rng, 500),
             crash_in_vote: sometimes(rng, 200),
             crash_of_new_leader: if rng.chance(300) { rng.range(50, 600) as u32 } else { 0 },
@@ -153,6 +167,7 @@ impl Plan {
         (self.loss, self.duplication, self.reorder) = (0, 0, 0);
         (self.fault_ppm, self.apply_delay_us, self.producer_restart, self.producer_gap) = (0, 0, 0, 0);
         (self.crash_in_truncation, self.crash_in_vote) = (0, 0);
+        (self.damaged_end, self.lost_batch, self.loss_after_commit, self.crash_after_clearing) = (0, 0, 0, 0);
         (self.crash_of_new_leader, self.cut_off_new_leader) = (0, 0);
         self.latency_us = self.latency_us.min(MS);
         self.sync_us = self.sync_us.min(2 * MS);

@@ -59,6 +59,18 @@ counts! {
         UnsyncedLoss => "unsynced writes lost",
         /// Of the writes that were not synced one was missing in the middle, and recovery stopped there.
         TornWrites => "unsynced writes torn",
+        /// A power loss left a damaged end of what was not synced; the member starts suspect and has lost nothing.
+        DamagedEnd => "unsynced end damaged",
+        /// All machines lost power, and each started suspect.
+        DamagedEnds => "power loss that left all suspect",
+        /// A power loss also took what was synced last. Only one member at a time has lost any such thing.
+        LostBatch => "synced batch lost",
+        /// ... and there were entries in it.
+        LostEntries => "synced entries lost",
+        /// ... right when their commit had become known.
+        LossAfterCommit => "committed entries lost at once",
+        /// A leader crashed right when it had cleared a suspect member.
+        CrashAfterClearing => "crash of a leader that cleared",
         /// A crash came while a truncation was on its way to the disk.
         CrashInTruncation => "crash during truncation",
         /// A crash came while a vote was on its way to the disk.
@@ -87,6 +99,12 @@ counts! {
         Election => "elections",
         /// A member stopped and started again from its disk.
         Restart => "restarts",
+        /// A member started suspect.
+        SuspectStart => "suspect starts",
+        /// A leader cleared a suspect member, or it was elected by all.
+        Cleared => "suspects cleared",
+        /// A suspect member became leader.
+        SuspectElected => "suspects elected by all",
         /// A member removed entries from its log.
         Truncation => "truncations",
         /// A restart continued from a checkpoint, not from the beginning of the log.

@@ -11,7 +11,7 @@ pub enum Invariant {
     LogMatching,
     /// 3: a committed entry is in the log of every later leader, and never changes.
     LeaderCompleteness,
-    /// Committed means on stable storage of a majority.
+    /// Committed means on stable storage of a majority, or where a damaged disk has lost it since.
     DurableMajority,
     /// 4: equal index, equal state hash.
     StateHash,

@@ -416,6 +416,7 @@ impl World {
         trace!(self, "{} starts with {} entries, applied {applied}", member + 1, self.members[member].log.len());
         self.oracle.restores(applied, hash)?;
         self.stats.count(Happening::CheckpointRestart, u64::from(applied > 0));
+        self.stats.count(Happening::SuspectStart, u64::from(self.members[member].is_suspect()));
 
         self.queue.push(self.now + self.rng.below(self.plan.checkpoint_us), Happens::Checkpoint { member, boot });
         for peer in (0..self.plan.members).filter(|&peer| peer != member) {

@@ -47,6 +47,11 @@ fn duplicates_decided_at_propose_are_found() {
 }
 
 #[test]
+fn a_suspect_member_that_votes_as_if_it_were_sound_is_found() {
+    found_after(PlantedFault::SuspectVotesAsSound);
+}
+
+#[test]
 fn the_same_seed_gives_the_same_steps() {
     let mut used = Simulator::new(Rules::default());
     let mut digests = Vec::new();

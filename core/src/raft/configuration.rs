@@ -134,6 +134,10 @@ impl Slots {
         Self(self.0 & other.0)
     }
 
+    pub(super) fn either(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
     pub(super) fn iter(mut self) -> impl Iterator<Item = usize> {
         core::iter::from_fn(move || {
             let slot = self.lowest()?;
@@ -177,5 +181,6 @@ mod tests {
         slots.insert(0);
         assert!(slots.contains(0) && !slots.contains(7));
         assert_eq!(slots.both(Slots::first(2)), Slots::first(2));
+        assert_eq!(Slots::first(2).either(Slots::first(3)), Slots::first(3));
     }
 }

@@ -4,7 +4,7 @@ use super::configuration::Slots;
 use super::faults::Fault;
 use super::message::{Body, LogPosition, Message};
 use super::output::HardState;
-use super::peer::{Kept, Owed, OwedSet};
+use super::peer::{Kept, Owed, OwedSet, Peer};
 use super::quorum::VoteResult;
 use super::timer::Timer;
 use super::{Following, Raft, Role};
@@ -32,16 +32,40 @@ pub(super) struct Election {
     transfer: bool,
 }
 
+/// What a voter, or somebody that was asked for a pre-vote, has answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ballot {
+    Granted,
+    /// Granted in case that all others grant theirs, because one of the two is suspect.
+    IfAll,
+    Refused,
+}
+
+impl Ballot {
+    pub(super) const fn of(granted: bool) -> Self {
+        if granted { Self::Granted } else { Self::Refused }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
     granted: Slots,
+    if_all: Slots,
     refused: Slots,
 }
 
 impl Tally {
-    fn count(&mut self, slot: usize, granted: bool) {
-        let into = if granted { &mut self.granted } else { &mut self.refused };
+    fn count(&mut self, slot: usize, ballot: Ballot) {
+        let into = match ballot {
+            Ballot::Granted => &mut self.granted,
+            Ballot::IfAll => &mut self.if_all,
+            Ballot::Refused => &mut self.refused,
+        };
         into.insert(slot);
+    }
+
+    fn has_granted(&self, slot: usize) -> bool {
+        self.granted.either(self.if_all).contains(slot)
     }
 }
 
@@ -61,11 +85,28 @@ impl Raft {
         match message.body {
             // These speak of a term that nobody may ever reach.
             Body::PreVote { last } => {
-                self.handle_pre_vote(now, slot, message.term, last);
+                self.handle_pre_vote(now, slot, message.term, last, 0);
                 return Standing::Done;
             }
-            Body::PreVoteReply { granted } if granted || message.term <= term => {
-                self.handle_pre_vote_reply(now, slot, message.term, granted);
+            Body::SuspectPreVote { last, start } => {
+                self.handle_pre_vote(now, slot, message.term, last, start);
+                return Standing::Done;
+            }
+            Body::PreVoteReply { granted: true } => {
+                // To a suspect member this is an old answer: to a start of its process that it does not remember.
+                if self.start_if_suspect() == 0 {
+                    self.handle_pre_vote_reply(now, slot, message.term, Ballot::Granted);
+                }
+                return Standing::Done;
+            }
+            Body::PreVoteIfAll { start } => {
+                if self.start_if_suspect() == start {
+                    self.handle_pre_vote_reply(now, slot, message.term, Ballot::IfAll);
+                }
+                return Standing::Done;
+            }
+            Body::PreVoteReply { granted: false } if message.term <= term => {
+                self.handle_pre_vote_reply(now, slot, message.term, Ballot::Refused);
                 return Standing::Done;
             }
             _ => {}
@@ -118,7 +159,7 @@ impl Raft {
         self.timers.stop(Timer::Lease);
         for slot in self.others.iter() {
             if let Some(kept) = self.peers[slot].kept.take().filter(|kept| now <= kept.until) {
-                self.handle_pre_vote(now, slot, kept.term, kept.last);
+                self.handle_pre_vote(now, slot, kept.term, kept.last, kept.start);
             }
         }
     }
@@ -136,8 +177,9 @@ impl Raft {
         }
     }
 
-    /// Would this node vote for the member, in `term`? Changes nothing but what the member is told.
-    fn handle_pre_vote(&mut self, now: Instant, slot: usize, term: Term, last: LogPosition) {
+    /// Would this node vote for the member, in `term`? Changes nothing but what the member is told. `start` is zero
+    /// unless the member is suspect.
+    fn handle_pre_vote(&mut self, now: Instant, slot: usize, term: Term, last: LogPosition, start: u64) {
         let peer = &mut self.peers[slot];
         peer.kept = None;
         peer.owed.remove(Owed::PreVoteGranted);
@@ -146,15 +188,17 @@ impl Raft {
         if term <= self.term() || !last.is_at_least(self.last()) {
             self.owe(slot, Owed::PreVoteRefused);
         } else if !self.in_lease_of_another(now, slot) {
-            self.peers[slot].pre_vote_term = term;
+            (self.peers[slot].pre_vote_term, self.peers[slot].pre_vote_start) = (term, start);
             self.owe(slot, Owed::PreVoteGranted);
-            // The candidate gets the time to sync its vote and to ask for ours, before we compete with it.
-            if self.role == Role::Follower {
+            // The candidate gets the time to sync its vote and to ask for ours, before we compete with it. But one that
+            // needs the votes of all, and may ask in vain for ever, does not hold up those that do not.
+            let gives_way = start == 0 || self.start_if_suspect() != 0;
+            if self.role == Role::Follower && gives_way {
                 let turn = self.timers.at(Timer::Election).max(now + RETRY_MAX);
                 self.timers.set(Timer::Election, turn);
             }
         } else if self.role != Role::Leader {
-            self.peers[slot].kept = Some(Kept { term, last, until: now + KEPT_REQUEST });
+            self.peers[slot].kept = Some(Kept { term, last, start, until: now + KEPT_REQUEST });
             self.timers.set(Timer::Lease, self.election.lease_until);
         }
     }
@@ -193,7 +237,7 @@ impl Raft {
         self.end_lease(now);
         self.role = Role::PreCandidate;
         self.election.pre_votes = Tally::default();
-        self.election.pre_votes.count(self.own, true);
+        self.election.pre_votes.count(self.own, self.own_ballot());
         self.retry_after(now, 0);
         for slot in self.others.iter() {
             self.peers[slot].owed.remove(Owed::Vote);
@@ -208,18 +252,18 @@ impl Raft {
         self.timers.set(Timer::Election, now + wait);
     }
 
-    fn handle_pre_vote_reply(&mut self, now: Instant, slot: usize, term: Term, granted: bool) {
-        if self.role != Role::PreCandidate || granted && term != self.term().next() {
+    fn handle_pre_vote_reply(&mut self, now: Instant, slot: usize, term: Term, ballot: Ballot) {
+        if self.role != Role::PreCandidate || ballot != Ballot::Refused && term != self.term().next() {
             return;
         }
-        self.election.pre_votes.count(slot, granted);
+        self.election.pre_votes.count(slot, ballot);
         self.count_pre_votes(now);
     }
 
     fn count_pre_votes(&mut self, now: Instant) {
-        let Tally { granted, refused } = self.election.pre_votes;
+        let Tally { granted, if_all, refused } = self.election.pre_votes;
         // A lost one waits for its next turn.
-        if self.quorum.result(granted, refused) == VoteResult::Won {
+        if self.quorum.result(granted, if_all, refused) == VoteResult::Won {
             self.campaign(now, false);
         }
     }
@@ -239,14 +283,11 @@ impl Raft {
 
     /// A candidate's own vote counts when it is durable, and only then are others asked.
     pub(super) fn handle_own_vote_durable(&mut self, now: Instant) {
-        if self.role == Role::Candidate
-            && self.stable.vote_is_durable()
-            && !self.election.votes.granted.contains(self.own)
-        {
+        if self.role == Role::Candidate && self.stable.vote_is_durable() && !self.election.votes.has_granted(self.own) {
             let doublings = self.election.campaigns.saturating_sub(QUICK_CAMPAIGNS - 1).min(MAX_DOUBLINGS);
             self.retry_after(now, doublings);
             self.election.campaigns = self.election.campaigns.saturating_add(1);
-            self.count_vote(now, self.own, true);
+            self.count_vote(now, self.own, self.own_ballot());
         }
     }
 
@@ -264,15 +305,15 @@ impl Raft {
     }
 
     /// An answer to this node's request, in this node's term.
-    pub(super) fn count_vote(&mut self, now: Instant, slot: usize, granted: bool) {
+    pub(super) fn count_vote(&mut self, now: Instant, slot: usize, ballot: Ballot) {
         let campaigns = matches!(self.role, Role::Candidate | Role::PreCandidate);
         if !campaigns || self.stable.hard_state().vote != Some(self.node) {
             return;
         }
-        self.election.votes.count(slot, granted);
-        let Tally { granted, refused } = self.election.votes;
-        match self.quorum.result(granted, refused) {
-            VoteResult::Won if granted.contains(self.own) => self.become_leader(now),
+        self.election.votes.count(slot, ballot);
+        let votes = self.election.votes;
+        match self.quorum.result(votes.granted, votes.if_all, votes.refused) {
+            VoteResult::Won if votes.has_granted(self.own) => self.become_leader(now),
             VoteResult::Lost if self.role == Role::Candidate => self.retry_after(now, 0),
             _ => {}
         }
@@ -286,7 +327,23 @@ impl Raft {
         let candidate = self.configuration.members()[slot].node;
         assert_eq!(self.stable.hard_state().vote, Some(candidate), "one vote in a term");
         self.peers[slot].owed.remove(Owed::VoteGranted);
-        Some(Body::VoteReply { granted: true, wall_us: 0 })
+        let is_sound = self.start_if_suspect() == 0;
+        Some(if is_sound { Body::VoteReply { granted: true, wall_us: 0 } } else { Body::VoteIfAll { wall_us: 0 } })
+    }
+
+    /// A request for a pre-vote.
+    pub(super) fn pre_vote_request(&self) -> Body {
+        match (self.last(), self.start_if_suspect()) {
+            (last, 0) => Body::PreVote { last },
+            (last, start) => Body::SuspectPreVote { last, start },
+        }
+    }
+
+    /// A pre-vote.
+    pub(super) fn granted_pre_vote(&self, slot: usize) -> (Term, Body) {
+        let Peer { pre_vote_term: term, pre_vote_start: start, .. } = self.peers[slot];
+        let is_plain = start == 0 && self.start_if_suspect() == 0;
+        (term, if is_plain { Body::PreVoteReply { granted: true } } else { Body::PreVoteIfAll { start } })
     }
 
     /// A request for a vote, once this node's own is on stable storage.

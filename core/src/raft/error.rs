@@ -118,6 +118,11 @@ pub enum TransferError {
         /// Who it was to be.
         node: NodeId,
     },
+    /// The one that is to take over is suspect: it cannot be elected without the votes of all.
+    Suspect {
+        /// Who it was to be.
+        node: NodeId,
+    },
     /// No other member was heard lately.
     NobodyHeard,
 }
@@ -127,6 +132,7 @@ impl fmt::Display for TransferError {
         match *self {
             Self::NotLeader { term, leader } => ProposeError::NotLeader { term, leader }.fmt(f),
             Self::NotAPeer { node } => write!(f, "node {node} is no peer of this node"),
+            Self::Suspect { node } => write!(f, "node {node} is suspect, and not cleared yet"),
             Self::NobodyHeard => write!(f, "no other member was heard lately"),
         }
     }

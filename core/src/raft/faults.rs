@@ -13,6 +13,8 @@ pub enum Fault {
     VoteNotSyncedBeforeReply,
     /// Duplicates are found when an entry is proposed, not when it is applied.
     DedupAtPropose,
+    /// A suspect member votes and campaigns as if it had forgotten nothing.
+    SuspectVotesAsSound,
 }
 
 /// The mistakes that a machine makes; none unless a test says otherwise.

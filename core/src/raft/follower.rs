@@ -48,8 +48,13 @@ impl Raft {
                 self.learn_commit(commit);
                 Ok(None)
             }
-            Body::TimeoutNow if self.leader == Some(message.from) => {
+            // A suspect member cannot win without pre-votes.
+            Body::TimeoutNow if self.leader == Some(message.from) && !self.is_suspect() => {
                 self.campaign(now, true);
+                Ok(None)
+            }
+            Body::Cleared { start } if self.leader == Some(message.from) => {
+                self.handle_cleared(message.from, start);
                 Ok(None)
             }
             // Answers to what this node asked in another role.
@@ -157,6 +162,6 @@ impl Raft {
         }
         assert!(matched >= self.following.reported, "a promise is not taken back within a term");
         self.following.reported = matched;
-        Some(Body::AppendAccepted { matched })
+        Some(if self.is_suspect() { self.suspect_reply() } else { Body::AppendAccepted { matched } })
     }
 }

@@ -104,20 +104,73 @@ pub enum Body {
     },
     /// Campaign at once: the sender hands leadership over (Raft thesis, section 3.10).
     TimeoutNow,
+    /// As [`PreVote`](Self::PreVote), from a suspect member, which can win only with the votes of all.
+    SuspectPreVote {
+        /// The last entry of the sender's log.
+        last: LogPosition,
+        /// Names this start of the sender's process; not zero.
+        start: u64,
+    },
+    /// As a [`PreVoteReply`](Self::PreVoteReply) that grants, provided that all voters do: the asker, or the sender of
+    /// the reply, is suspect.
+    PreVoteIfAll {
+        /// As the request said; zero if that was a [`PreVote`](Self::PreVote).
+        start: u64,
+    },
+    /// The vote of a suspect member: as a [`VoteReply`](Self::VoteReply) that grants, provided that all voters do.
+    VoteIfAll {
+        /// The voter's wall clock in microseconds since the Unix epoch; zero if it has none.
+        wall_us: u64,
+    },
+    /// What a suspect follower says in the place of [`HeartbeatReply`](Self::HeartbeatReply) and
+    /// [`AppendAccepted`](Self::AppendAccepted): what it said before its start counts no longer.
+    SuspectReply {
+        /// Names this start of the sender's process.
+        start: u64,
+        /// The round of heartbeats that was heard last.
+        round: u64,
+        /// Up to where the follower's log, durable or not, was compared with the leader's in this term.
+        verified: Index,
+        /// Up to where both logs agree and the follower's is on stable storage.
+        matched: Index,
+        /// The follower's wall clock in microseconds since the Unix epoch; zero if it has none.
+        wall_us: u64,
+    },
+    /// The leader knows that nothing depends any more on what the follower may have forgotten.
+    Cleared {
+        /// Which start of the follower it is about.
+        start: u64,
+    },
 }
 
 impl Body {
+    /// The sender's wall clock, where it tells it.
+    pub(crate) const fn wall_us(&mut self) -> Option<&mut u64> {
+        match self {
+            Self::VoteReply { wall_us, .. }
+            | Self::VoteIfAll { wall_us }
+            | Self::HeartbeatReply { wall_us, .. }
+            | Self::SuspectReply { wall_us, .. } => Some(wall_us),
+            _ => None,
+        }
+    }
+
     /// The highest of its indices and terms.
     pub(super) fn highest(&self) -> u64 {
         let of = |position: LogPosition| position.index.0.max(position.term.0);
         match *self {
             Self::PreVote { last } | Self::Vote { last, .. } => of(last),
+            Self::SuspectPreVote { last, start } => of(last).max(start),
             Self::Append { prev, count, commit } => of(prev).saturating_add(count.into()).max(commit.0),
             Self::AppendAccepted { matched } => matched.0,
             Self::AppendRejected { rejected, hint } => of(hint).max(rejected.0),
             Self::Heartbeat { commit, round } => commit.0.max(round),
             Self::HeartbeatReply { round, verified, .. } => round.max(verified.0),
-            Self::PreVoteReply { .. } | Self::VoteReply { .. } | Self::TimeoutNow => 0,
+            Self::SuspectReply { start, round, verified, matched, .. } => {
+                start.max(round).max(verified.0).max(matched.0)
+            }
+            Self::PreVoteIfAll { start } | Self::Cleared { start } => start,
+            Self::PreVoteReply { .. } | Self::VoteReply { .. } | Self::VoteIfAll { .. } | Self::TimeoutNow => 0,
         }
     }
 }

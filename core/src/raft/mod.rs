@@ -83,6 +83,7 @@ mod quorum;
 mod random;
 mod replication;
 mod stable;
+mod suspect;
 mod terms;
 mod timer;
 mod transfer;
@@ -98,7 +99,7 @@ use crate::config::{MAX_COUNTER, MAX_MEMBERS, PATIENCE, PATIENCE_SPREAD};
 use crate::id::{Incarnation, Index, NodeId, Term};
 use crate::time::{Duration, Instant};
 use configuration::Slots;
-use election::{Election, Standing};
+use election::{Ballot, Election, Standing};
 use follower::Following;
 use peer::{Owed, Peer};
 use quorum::Majority;
@@ -165,6 +166,8 @@ pub struct Raft {
     random: Random,
     /// How long this member waits for a leader: differs between members.
     patience: Duration,
+    /// Names this start of the process; not zero.
+    start: u64,
 
     role: Role,
     leader: Option<NodeId>,
@@ -217,6 +220,7 @@ impl Raft {
             own,
             others,
             faults,
+            start: random.clone().next() >> 1 | 1,
             random,
             patience,
             role: Role::Follower,
@@ -349,7 +353,8 @@ impl Raft {
         }
         match (message.body, self.role) {
             (Body::Vote { last, .. }, _) => self.handle_vote(now, slot, message, last),
-            (Body::VoteReply { granted, .. }, _) => self.count_vote(now, slot, granted),
+            (Body::VoteReply { granted, .. }, _) => self.count_vote(now, slot, Ballot::of(granted)),
+            (Body::VoteIfAll { .. }, _) => self.count_vote(now, slot, Ballot::IfAll),
             (_, Role::Leader) => self.step_leader(now, slot, message, view)?,
             // A word of this term's leader makes a follower of a candidate.
             _ => return self.step_follower(now, slot, message, entries, view),
@@ -512,14 +517,16 @@ impl Raft {
         let Following { verified, round, refused: (rejected, hint), .. } = self.following;
         Some(match owed {
             Owed::Heartbeat => (term, self.heartbeat(slot)),
+            Owed::HeartbeatReply if self.is_suspect() => (term, self.suspect_reply()),
             Owed::HeartbeatReply => (term, Body::HeartbeatReply { round, verified, wall_us: 0 }),
             Owed::NewerTerm => (term, Body::HeartbeatReply { round: 0, verified: Index::ZERO, wall_us: 0 }),
-            Owed::PreVote => (term.next(), Body::PreVote { last: self.last() }),
-            Owed::PreVoteGranted => (self.peers[slot].pre_vote_term, Body::PreVoteReply { granted: true }),
+            Owed::PreVote => (term.next(), self.pre_vote_request()),
+            Owed::PreVoteGranted => self.granted_pre_vote(slot),
             Owed::PreVoteRefused => (term, Body::PreVoteReply { granted: false }),
             Owed::VoteRefused => (term, Body::VoteReply { granted: false, wall_us: 0 }),
             Owed::AppendRejected => (term, Body::AppendRejected { rejected, hint }),
             Owed::TimeoutNow => (term, Body::TimeoutNow),
+            Owed::Cleared => (term, self.cleared(slot)?),
             Owed::Vote | Owed::VoteGranted | Owed::AppendAccepted => unreachable!("returned above"),
         })
     }

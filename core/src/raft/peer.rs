@@ -2,6 +2,7 @@
 
 use super::message::LogPosition;
 use super::progress::Progress;
+use super::suspect::Suspicion;
 use crate::id::{Index, Term};
 use crate::time::Instant;
 
@@ -11,14 +12,20 @@ pub(super) struct Peer {
     /// Messages that it is to get. Each is made from the machine's state when it is polled, so that one of a kind is
     /// enough.
     pub(super) owed: OwedSet,
-    /// The term that it last asked a pre-vote for.
+    /// The term that it last asked a pre-vote for, ...
     pub(super) pre_vote_term: Term,
+    /// ... and the start of its process that it named with it, if it is suspect; else zero.
+    pub(super) pre_vote_start: u64,
     /// Its pre-vote request, if that waits for the end of our lease.
     pub(super) kept: Option<Kept>,
     /// Where its log stands, while we lead.
     pub(super) progress: Progress,
     /// When it last spoke in our term, while we lead.
     pub(super) heard: Instant,
+    /// The round of heartbeats that it answered last, while we lead.
+    pub(super) answered: u64,
+    /// What we hold against it, while we lead.
+    pub(super) suspicion: Option<Suspicion>,
 }
 
 /// A pre-vote request that came while we held a lease.
@@ -26,6 +33,7 @@ pub(super) struct Peer {
 pub(super) struct Kept {
     pub(super) term: Term,
     pub(super) last: LogPosition,
+    pub(super) start: u64,
     /// After this it is not answered any more.
     pub(super) until: Instant,
 }
@@ -34,9 +42,12 @@ impl Peer {
     pub(super) const NEW: Self = Self {
         owed: OwedSet::NONE,
         pre_vote_term: Term::ZERO,
+        pre_vote_start: 0,
         kept: None,
         progress: Progress::new(Index(1)),
         heard: Instant::ZERO,
+        answered: 0,
+        suspicion: None,
     };
 }
 
@@ -68,10 +79,12 @@ pub(super) enum Owed {
     AppendRejected,
     /// Word to the successor that it is its turn.
     TimeoutNow,
+    /// Word that it is no longer suspect.
+    Cleared,
 }
 
 impl Owed {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Heartbeat,
         Self::HeartbeatReply,
         Self::NewerTerm,
@@ -84,6 +97,7 @@ impl Owed {
         Self::AppendAccepted,
         Self::AppendRejected,
         Self::TimeoutNow,
+        Self::Cleared,
     ];
 }
 

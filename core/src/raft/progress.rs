@@ -120,6 +120,11 @@ impl Progress {
         advanced
     }
 
+    /// The peer may have lost what it had after `matched`: probe before `next`.
+    pub(super) fn went_back(&mut self, matched: Index, next: Index) {
+        *self = Self { matched, ..Self::new(next) };
+    }
+
     /// Whether a rejection of the append after `rejected` is about what was sent last, and not a late or repeated one.
     pub(super) fn is_rejection(&self, rejected: Index) -> bool {
         match self.flow {
@@ -263,6 +268,16 @@ mod tests {
         progress.heartbeat_sent(2);
         progress.heartbeat_answered(2, NONE);
         assert_eq!(progress.sendable(Index(6), NONE), batch(4, 2));
+    }
+
+    #[test]
+    fn a_peer_that_went_back_is_probed_at_the_end() {
+        let mut progress = replicating(10);
+        progress.sent(progress.sendable(Index(14), NONE).unwrap(), NONE);
+        progress.went_back(Index(6), Index(15));
+        assert_eq!((progress.matched(), progress.sendable(Index(14), NONE)), (Index(6), batch(14, 0)));
+        progress.sent(batch(14, 0).unwrap(), NONE);
+        assert!(progress.is_rejection(Index(14)) && progress.accepted(Index(7)));
     }
 
     #[test]

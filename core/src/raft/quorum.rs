@@ -39,14 +39,15 @@ impl Majority {
         values.get(count.saturating_sub(1) / 2).copied()
     }
 
-    /// How an election stands in which these have answered. With no voters it is won, which leaves it to others.
-    pub(super) fn result(self, granted: Slots, refused: Slots) -> VoteResult {
-        let needed = self.voters.len() / 2 + 1;
-        let granted = self.voters.both(granted).len();
-        let refused = self.voters.both(refused).len();
-        if granted >= needed || self.voters == Slots::NONE {
+    /// How an election stands in which these have answered; those in `if_all` have granted their votes in case that all
+    /// do. With no voters it is won, which leaves it to others.
+    pub(super) fn result(self, granted: Slots, if_all: Slots, refused: Slots) -> VoteResult {
+        let all = self.voters.len();
+        let needed = all / 2 + 1;
+        let count = |slots: Slots| self.voters.both(slots).len();
+        if count(granted) >= needed || count(granted.either(if_all)) == all {
             VoteResult::Won
-        } else if self.voters.len() - refused < needed {
+        } else if count(refused) > 0 && all - count(refused.either(if_all)) < needed {
             VoteResult::Lost
         } else {
             VoteResult::Pending
@@ -62,6 +63,10 @@ mod tests {
         let mut set = Slots::NONE;
         of.iter().for_each(|&slot| set.insert(slot));
         set
+    }
+
+    fn result(voters: usize, granted: &[usize], if_all: &[usize], refused: &[usize]) -> VoteResult {
+        Majority::of(Slots::first(voters)).result(slots(granted), slots(if_all), slots(refused))
     }
 
     fn reached(values: &[u64]) -> Option<u64> {
@@ -95,21 +100,35 @@ mod tests {
 
     #[test]
     fn an_election_is_won_or_lost_by_more_than_half() {
-        let three = Majority::of(Slots::first(3));
-        assert_eq!(three.result(slots(&[0]), slots(&[1])), VoteResult::Pending);
-        assert_eq!(three.result(slots(&[0, 2]), slots(&[1])), VoteResult::Won);
-        assert_eq!(three.result(slots(&[0]), slots(&[1, 2])), VoteResult::Lost);
-        let four = Majority::of(Slots::first(4));
-        assert_eq!(four.result(slots(&[0, 1]), Slots::NONE), VoteResult::Pending);
-        assert_eq!(four.result(slots(&[0, 1]), slots(&[2, 3])), VoteResult::Lost);
-        assert_eq!(four.result(slots(&[0, 1, 3]), Slots::NONE), VoteResult::Won);
+        let three = |granted, refused| result(3, granted, &[], refused);
+        assert_eq!(three(&[0], &[1]), VoteResult::Pending);
+        assert_eq!(three(&[0, 2], &[1]), VoteResult::Won);
+        assert_eq!(three(&[0], &[1, 2]), VoteResult::Lost);
+        let four = |granted, refused| result(4, granted, &[], refused);
+        assert_eq!(four(&[0, 1], &[]), VoteResult::Pending);
+        assert_eq!(four(&[0, 1], &[2, 3]), VoteResult::Lost);
+        assert_eq!(four(&[0, 1, 3], &[]), VoteResult::Won);
+    }
+
+    #[test]
+    fn votes_that_ask_for_all_are_no_part_of_a_majority() {
+        assert_eq!(result(3, &[0], &[1], &[]), VoteResult::Pending);
+        assert_eq!(result(3, &[0], &[1, 2], &[]), VoteResult::Won, "all have granted");
+        assert_eq!(result(3, &[0], &[1], &[2]), VoteResult::Lost);
+        assert_eq!(result(3, &[0, 2], &[1], &[]), VoteResult::Won, "two need no third");
+        assert_eq!(result(3, &[], &[0, 1, 2], &[]), VoteResult::Won);
+        assert_eq!(result(5, &[0, 1], &[2, 3], &[]), VoteResult::Pending, "the fifth makes it a majority, or all");
+        assert_eq!(result(5, &[0, 1], &[2], &[3]), VoteResult::Pending, "the fifth makes it a majority");
+        assert_eq!(result(5, &[0], &[2], &[3, 4]), VoteResult::Lost);
+        assert_eq!(result(2, &[0], &[1], &[]), VoteResult::Won);
+        assert_eq!(result(1, &[], &[0], &[]), VoteResult::Won);
     }
 
     #[test]
     fn only_voters_count() {
         let two = Majority::of(slots(&[1, 2]));
-        assert_eq!(two.result(slots(&[0, 1, 3, 4]), Slots::NONE), VoteResult::Pending);
+        assert_eq!(two.result(slots(&[0, 1, 3, 4]), Slots::NONE, Slots::NONE), VoteResult::Pending);
         assert_eq!(two.reached(|slot| [9, 4, 6][slot]), Some(4));
-        assert_eq!(Majority::of(Slots::NONE).result(Slots::NONE, Slots::NONE), VoteResult::Won);
+        assert_eq!(Majority::of(Slots::NONE).result(Slots::NONE, Slots::NONE, Slots::NONE), VoteResult::Won);
     }
 }

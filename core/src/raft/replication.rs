@@ -40,7 +40,10 @@ impl Raft {
             peer.owed.retain(OwedSet::TIMELESS);
             peer.progress = Progress::new(empty.index);
             peer.heard = now;
+            (peer.answered, peer.suspicion) = (0, None);
         }
+        // Whoever leads with the votes of all has forgotten nothing that counts.
+        self.forget_suspicion(self.node);
         if self.others.lowest().is_some() {
             self.handle_heartbeat_timeout(now);
             self.timers.set(Timer::Quorum, now + PATIENCE);
@@ -58,7 +61,10 @@ impl Raft {
     /// Steps down if no majority was heard for as long as a follower waits (Raft thesis, section 6.2).
     pub(super) fn handle_quorum_timeout(&mut self, now: Instant) {
         let heard = |slot: usize| if slot == self.own { now } else { self.peers[slot].heard };
-        let heard = self.quorum.reached(heard).unwrap_or(now);
+        let counted = |slot: usize| if self.counts(slot) { heard(slot) } else { Instant::ZERO };
+        // As in elections: who is suspect is no part of a majority, but of all.
+        let majority = self.quorum.reached(counted).unwrap_or(now);
+        let heard = self.others.iter().map(heard).min().unwrap_or(now).max(majority);
         if heard + PATIENCE > now {
             self.timers.set(Timer::Quorum, heard + PATIENCE);
         } else {
@@ -79,7 +85,12 @@ impl Raft {
             Body::AppendAccepted { matched } => self.handle_accepted(slot, matched)?,
             Body::AppendRejected { rejected, hint } => self.handle_refused(slot, rejected, hint, view),
             Body::HeartbeatReply { round, verified, .. } => {
-                self.peers[slot].progress.heartbeat_answered(round, verified);
+                self.absolve(slot, round);
+                self.handle_answered(slot, round, verified);
+            }
+            Body::SuspectReply { start, round, verified, matched, .. } => {
+                self.handle_suspect(slot, start, matched)?;
+                self.handle_answered(slot, round, verified);
             }
             Body::Append { .. } | Body::Heartbeat { .. } => {
                 return Err(Rejected::SecondLeader { term: self.term() });
@@ -97,10 +108,18 @@ impl Raft {
         if matched > self.last().index {
             return Err(Rejected::BeyondLog { matched });
         }
-        if self.peers[slot].progress.accepted(matched) {
+        // What a member has said before it became suspect counts no longer.
+        if !self.is_behind_suspicion(slot) && self.peers[slot].progress.accepted(matched) {
             self.advance_commit();
         }
         Ok(())
+    }
+
+    fn handle_answered(&mut self, slot: usize, round: u64, verified: Index) {
+        let peer = &mut self.peers[slot];
+        peer.progress.heartbeat_answered(round, verified);
+        peer.answered = peer.answered.max(round);
+        self.review_suspicions();
     }
 
     fn handle_refused(&mut self, slot: usize, rejected: Index, hint: LogPosition, view: &impl LogView) {
@@ -118,7 +137,11 @@ impl Raft {
         }
         let early = self.faults.has(Fault::LeaderCountsItselfBeforeSync);
         let own = if early { self.last().index } else { self.stable.durable() };
-        let matched = |slot: usize| if slot == self.own { own } else { self.peers[slot].progress.matched() };
+        let matched = |slot: usize| match &self.peers[slot] {
+            _ if slot == self.own => own,
+            peer if self.counts(slot) => peer.progress.matched(),
+            _ => Index::ZERO,
+        };
         let reached = self.quorum.reached(matched).unwrap_or_default();
         if reached > self.commit && reached >= self.leading.first {
             assert!(reached <= self.last().index, "committed beyond the end of the log");

@@ -89,10 +89,12 @@ impl Stable {
 
     pub(super) fn set_hard_state(&mut self, hard_state: HardState) {
         let before = self.hard_state;
+        let same_term = hard_state.term == before.term && before.vote.is_none_or(|vote| hard_state.vote == Some(vote));
         assert!(
-            hard_state.term > before.term || hard_state.term == before.term && before.vote.is_none(),
+            hard_state.term > before.term || same_term,
             "a term does not decrease and a vote does not change: {before:?} to {hard_state:?}"
         );
+        assert!(before.suspect || !hard_state.suspect, "only a start makes a member suspect");
         self.hard_state = hard_state;
         self.hard_state_changed = true;
     }

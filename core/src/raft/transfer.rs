@@ -10,7 +10,7 @@ use crate::time::Instant;
 
 /// Commands.
 impl Raft {
-    /// Hands leadership over to `to`, or to the member that has most of the log of those that were heard lately. Until that
+    /// Hands leadership over to `to`, or to the member that has most of the log of those that were heard lately and are not suspect. Until that
     /// member leads, or [`PATIENCE`] has passed without, nothing can be proposed here. When it has all of the log it is told
     /// to campaign at once; its election needs no lease to end. Returns who it is.
     ///
@@ -27,10 +27,14 @@ impl Raft {
             Some(node) => self.peer_slot(node).ok_or(TransferError::NotAPeer { node })?,
             None => self.fittest(now).ok_or(TransferError::NobodyHeard)?,
         };
+        let successor = self.configuration.members()[slot].node;
+        if self.peers[slot].suspicion.is_some() {
+            return Err(TransferError::Suspect { node: successor });
+        }
         self.leading.successor = Some(slot);
         self.timers.set(Timer::Transfer, now + PATIENCE);
         self.call_successor(slot);
-        Ok(self.configuration.members()[slot].node)
+        Ok(successor)
     }
 }
 
@@ -58,9 +62,9 @@ impl Raft {
         self.leading.successor = None;
     }
 
-    /// The member with most of the log among those that were heard lately; the first of several.
+    /// The member with most of the log among those that were heard lately and are not suspect; the first of several.
     fn fittest(&self, now: Instant) -> Option<usize> {
-        let heard = |slot: &usize| self.peers[*slot].heard + PATIENCE > now;
+        let heard = |slot: &usize| self.peers[*slot].heard + PATIENCE > now && self.peers[*slot].suspicion.is_none();
         let matched = |slot: &usize| self.peers[*slot].progress.matched();
         // The last of equals is the maximum: the lowest slot comes last.
         self.others

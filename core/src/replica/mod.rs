@@ -43,7 +43,7 @@ use crate::config::Parameters;
 use crate::dedup::Producer;
 use crate::id::{Index, LogTime, NodeId, ProducerId, Term, TopicId};
 use crate::raft::{
-    self, Body, EntryMeta, Fault, Faults, LogPosition, LogView, Message, ProposeError, Raft, Rejected, Role, Token,
+    self, EntryMeta, Fault, Faults, LogPosition, LogView, Message, ProposeError, Raft, Rejected, Role, Token,
     TransferError,
 };
 use crate::time::Instant;
@@ -120,7 +120,7 @@ impl<M: Memory> Replica<M> {
     ) -> Result<Option<(Index, Index)>, Rejected> {
         self.now = now;
         let taken = self.raft.handle_message(now, message, entries, log)?;
-        if let Body::VoteReply { wall_us, .. } | Body::HeartbeatReply { wall_us, .. } = message.body {
+        if let Some(&mut wall_us) = { message.body }.wall_us() {
             self.clock.read(now, message.from, wall_us);
         }
         let last = self.raft.last();
@@ -250,7 +250,7 @@ impl<M: Memory> Replica<M> {
     }
 
     fn with_wall_clock(&self, mut message: Message) -> Message {
-        if let Body::VoteReply { wall_us, .. } | Body::HeartbeatReply { wall_us, .. } = &mut message.body {
+        if let Some(wall_us) = message.body.wall_us() {
             *wall_us = self.clock.wall_us(self.now, self.node);
         }
         message

@@ -213,7 +213,8 @@ impl Check for raft::Message {
         counters([self.term.0])?;
         match self.body {
             Body::PreVote { last } | Body::Vote { last, .. } => position(last),
-            Body::VoteReply { wall_us, .. } => counters([wall_us]),
+            Body::SuspectPreVote { last, start } => position(last).and(counters([start])),
+            Body::VoteReply { wall_us, .. } | Body::VoteIfAll { wall_us } => counters([wall_us]),
             Body::Append { prev, count, commit } => {
                 range(usize::from(count) <= MAX_APPEND_ENTRIES)?;
                 position(prev)?;
@@ -223,6 +224,10 @@ impl Check for raft::Message {
             Body::AppendRejected { rejected, hint } => counters([rejected.0]).and(position(hint)),
             Body::Heartbeat { commit, round } => counters([commit.0, round]),
             Body::HeartbeatReply { round, verified, wall_us } => counters([round, verified.0, wall_us]),
+            Body::SuspectReply { start, round, verified, matched, wall_us } => {
+                counters([start, round, verified.0, matched.0, wall_us])
+            }
+            Body::PreVoteIfAll { start } | Body::Cleared { start } => counters([start]),
             Body::PreVoteReply { .. } | Body::TimeoutNow => Ok(()),
         }
     }

@@ -61,6 +61,9 @@ pub enum NodeRole {
     Candidate,
     /// Leads.
     Leader,
+    /// Follows, or asks for votes, but is suspect: it may have forgotten what it had promised, and its own vote counts only
+    /// if all voters give theirs.
+    Suspect,
 }
 
 /// What a node knows of a member.

@@ -28,6 +28,11 @@ impl Disk {
         Self { hard_state: HardState { term: Term(term), vote: vote.map(NodeId), suspect: false }, log, applied: 0 }
     }
 
+    /// The same, of a node whose last write was damaged.
+    pub fn suspect(self) -> Self {
+        Self { hard_state: HardState { suspect: true, ..self.hard_state }, ..self }
+    }
+
     pub fn position(&self, index: usize) -> LogPosition {
         let term = index.checked_sub(1).map_or(Term::ZERO, |place| self.log[place]);
         LogPosition { index: Index(index as u64), term }

@@ -69,6 +69,11 @@ impl World {
         self.events.retain(|_, event| !matches!(event, Event::Sync(of) if *of == node));
     }
 
+    /// The disk of a node that was stopped.
+    pub fn disk(&mut self, node: u16) -> &mut Disk {
+        self.disks.get_mut(&node).expect("it was stopped")
+    }
+
     /// Kills the process of a node: its peers are refused a moment later.
     pub fn kill(&mut self, node: u16) {
         self.stop(node);
@@ -154,6 +159,11 @@ impl World {
     pub fn elect(&mut self) -> u16 {
         self.run_until(|world| world.leader().is_some());
         self.leader().unwrap()
+    }
+
+    /// Whether no node that runs is suspect.
+    pub fn is_sound(&self) -> bool {
+        !self.nodes.values().any(|node| node.raft.is_suspect())
     }
 
     /// Whether all nodes that run have told the same commit, and it is all that their logs hold.

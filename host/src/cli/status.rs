@@ -100,6 +100,7 @@ const fn role(role: NodeRole) -> &'static str {
         NodeRole::Follower => "follower",
         NodeRole::Candidate => "candidate",
         NodeRole::Leader => "leader",
+        NodeRole::Suspect => "suspect",
     }
 }
 
@@ -129,6 +130,12 @@ fn text(rows: &[Row]) -> String {
     let mut leaders = rows.iter().filter_map(|row| row.answer.as_ref().ok()).filter(|r| r.role == NodeRole::Leader);
     if leaders.any(|report| !report.clocks_agree) {
         lines.push("The wall clocks of a majority do not agree: log time does not follow them.".to_owned());
+    }
+    for report in rows.iter().filter_map(|row| row.answer.as_ref().ok()).filter(|r| r.role == NodeRole::Suspect) {
+        lines.push(format!(
+            "Node {} is suspect: the end of its log was damaged. Until a leader has heard from all nodes, it has no vote.",
+            report.node
+        ));
     }
     lines.join("\n")
 }
@@ -196,4 +203,43 @@ fn node_object(rows: &[Row], row: &Row, report: &StatusReport) -> Value {
         "version": report.version,
         "members": members.collect::<Vec<_>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use eventstream_core::id::{ClusterId, Incarnation, LogTime, Term};
+
+    fn row(node: u16, role: NodeRole) -> Row {
+        let report = StatusReport {
+            cluster: ClusterId([1; 16]),
+            node: NodeId(node),
+            incarnation: Incarnation([2; 16]),
+            role,
+            term: Term(3),
+            leader: None,
+            last: Index(4),
+            durable: Index(4),
+            commit: Index(4),
+            applied: Index(4),
+            log_time: LogTime(5),
+            clocks_agree: true,
+            state_hash: 6,
+            topics: 1,
+            producers: 1,
+            events: 7,
+            uptime: Duration::from_secs(8),
+            version: String::new(),
+            members: Vec::new(),
+        };
+        Row { address: format!("localhost:{node}"), node: Some(NodeId(node)), answer: Ok(report) }
+    }
+
+    #[test]
+    fn who_is_suspect_is_named() {
+        let shown = text(&[row(1, NodeRole::Leader), row(2, NodeRole::Suspect)]);
+        let lines: Vec<_> = shown.lines().collect();
+        assert!(lines[2].contains("suspect") && lines[3].starts_with("Node 2 is suspect"), "{shown}");
+        assert_eq!(lines.len(), 4, "{shown}");
+    }
 }

@@ -62,7 +62,9 @@ impl Engine {
     }
 
     fn role(&self) -> NodeRole {
-        match self.replica.raft().role() {
+        let raft = self.replica.raft();
+        match raft.role() {
+            _ if raft.is_suspect() => NodeRole::Suspect,
             Role::Leader => NodeRole::Leader,
             Role::Candidate | Role::PreCandidate => NodeRole::Candidate,
             Role::Follower => NodeRole::Follower,
