@@ -163,19 +163,9 @@ impl World {
         let (last, term) = (raft.last(), raft.term().0);
         let log_end = state.log.last().map_or_else(LogPosition::default, |&id| self.entries.get(id).position());
         ensure!(last == log_end, Contract, "the machine's log ends at {last:?}, the host's at {log_end:?}");
-        let (was_suspect, is_suspect) = (state.was_suspect, raft.is_suspect());
-        state.was_suspect = is_suspect;
-        state.has_lost &= is_suspect;
-        if was_suspect && !is_suspect {
-            trace!(self, "{} is no longer suspect", member + 1);
-            self.stats.count(Happening::Cleared, 1);
-            let leader = raft.leader().map(slot).filter(|&leader| leader != member);
-            if let Some(leader) = leader.filter(|_| self.rng.chance(self.plan.crash_after_clearing)) {
-                self.crash_soon(leader, Fault::CrashAfterClearing);
-            }
-        }
         if raft.role() == Role::Leader && state.led_term != term {
             state.led_term = term;
+            let was_suspect = state.was_suspect;
             let life = Life { member, boot: state.boot };
             trace!(self, "{} leads term {term}", member + 1);
             self.stats.count(Happening::Election, 1);
@@ -185,7 +175,25 @@ impl World {
                 self.crash_soon(member, Fault::CrashOfNewLeader);
             }
         }
+        self.observe_suspicion(member);
         Ok(())
+    }
+
+    /// Looks whether the member was cleared.
+    fn observe_suspicion(&mut self, member: usize) {
+        let state = &mut self.members[member];
+        let Some(raft) = state.machine.as_ref().map(|machine| machine.raft()) else { return };
+        let was_suspect = core::mem::replace(&mut state.was_suspect, raft.is_suspect());
+        if !was_suspect || raft.is_suspect() {
+            return;
+        }
+        state.has_lost = false;
+        let leader = raft.leader().map(slot).filter(|&leader| leader != member);
+        trace!(self, "{} is no longer suspect", member + 1);
+        self.stats.count(Happening::Cleared, 1);
+        if let Some(leader) = leader.filter(|_| self.rng.chance(self.plan.crash_after_clearing)) {
+            self.crash_soon(leader, Fault::CrashAfterClearing);
+        }
     }
 
     /// Starts a sync if something waits for one.

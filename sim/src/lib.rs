@@ -1,6 +1,6 @@
 //! Replays years of failures of a cluster in minutes.
 //!
-//! A *schedule* is a cluster of 1, 3 or 5 members, each the [`replica`](eventstream_core::replica) that the host runs,
+//! A *schedule* is a cluster of 1 to 5 members, each the [`replica`](eventstream_core::replica) that the host runs,
 //! with producers, a subscriber, disks, clocks and a network, all simulated in virtual time and all decided by one seed:
 //! the same seed gives the same steps. Which faults a schedule meets, how often and how hard, comes from the seed too.
 //!
