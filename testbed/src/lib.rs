@@ -25,6 +25,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// Lines of what a node printed that are told when it ended by itself.
+const LAST_LINES: usize = 10;
+
 /// A cluster of real processes, ended and removed when dropped; its directory stays if the test panics.
 #[derive(Debug)]
 pub struct Cluster {
@@ -43,9 +46,7 @@ impl Cluster {
     #[must_use]
     pub fn start(binary: &Path, nodes: u16, network: Network) -> Self {
         let mut cluster = Self::prepare(binary, nodes, network);
-        for node in 1..=nodes {
-            cluster.start_node(node);
-        }
+        cluster.nodes().for_each(|node| cluster.start_node(node));
         cluster
     }
 
@@ -55,10 +56,22 @@ impl Cluster {
     /// When a node cannot be initialised.
     #[must_use]
     pub fn prepare(binary: &Path, nodes: u16, network: Network) -> Self {
+        let cluster = Self::new(binary, nodes, network);
+        cluster.initialise();
+        cluster
+    }
+
+    /// An empty directory for each node and nothing more; for who has something to do to the directories before
+    /// [`initialise`](Self::initialise) and [`start_node`](Self::start_node).
+    ///
+    /// # Panics
+    /// When a directory cannot be made.
+    #[must_use]
+    pub fn new(binary: &Path, nodes: u16, network: Network) -> Self {
         let directory = tempfile::Builder::new().prefix("eventstream-").tempdir().expect("a temporary directory");
         let cluster =
             Self { binary: binary.to_owned(), network, running: BTreeMap::new(), nodes, directory: Some(directory) };
-        cluster.initialise();
+        cluster.nodes().for_each(|node| std::fs::create_dir(cluster.directory(node)).expect("a node's directory"));
         cluster
     }
 
@@ -93,7 +106,17 @@ impl Cluster {
     /// A node's directory.
     #[must_use]
     pub fn directory(&self, node: Spoke) -> PathBuf {
-        self.directory.as_ref().expect("kept until drop").path().join(format!("node-{node}"))
+        self.root().join(format!("node-{node}"))
+    }
+
+    /// What a node has printed. Beside its directory, so that it outlives that.
+    #[must_use]
+    pub fn log(&self, node: Spoke) -> PathBuf {
+        self.root().join(format!("node-{node}.log"))
+    }
+
+    fn root(&self) -> &Path {
+        self.directory.as_ref().expect("kept until drop").path()
     }
 
     /// Starts a node that is not running.
@@ -117,7 +140,7 @@ impl Cluster {
         command.arg("-e").arg(format!("inject={calls}:signal=KILL:when={nth}")).arg(&self.binary);
         self.spawn(node, command);
         loop {
-            if self.running.get_mut(&node).is_some_and(NodeProcess::has_ended) {
+            if self.running.get_mut(&node).is_some_and(|process| process.ended().is_some()) {
                 self.running.remove(&node);
                 return true;
             }
@@ -133,7 +156,7 @@ impl Cluster {
         if matches!(self.network, Network::Namespaces(_)) {
             command.env(Key::AcceptRisk.variable(), ACCEPTED_RISK);
         }
-        self.running.insert(node, NodeProcess::spawn(command, &self.directory(node).join("log.txt")));
+        self.running.insert(node, NodeProcess::spawn(command, &self.log(node)));
     }
 
     /// Kills a node: SIGKILL, and waits until it is gone.
@@ -144,13 +167,33 @@ impl Cluster {
         self.running.remove(&node).expect("a running node").kill();
     }
 
+    /// Kills all running nodes at once: SIGKILL to each, then `between`, then waits until they are gone.
+    pub fn kill_all(&mut self, between: impl FnOnce()) {
+        self.running.values_mut().for_each(NodeProcess::begin_kill);
+        between();
+        self.running.clear();
+    }
+
+    /// Asserts that every node that was started still runs, or was killed or stopped since.
+    ///
+    /// # Panics
+    /// When one has ended by itself, with what it printed last.
+    pub fn assert_none_ended(&mut self) {
+        let ended = self.running.iter_mut().find_map(|(&node, process)| process.ended().map(|status| (node, status)));
+        if let Some((node, status)) = ended {
+            let log = std::fs::read_to_string(self.log(node)).unwrap_or_default();
+            let last = log.lines().rev().take(LAST_LINES).collect::<Vec<_>>();
+            panic!("node {node} ended by itself, {status}:\n{}", last.into_iter().rev().collect::<Vec<_>>().join("\n"));
+        }
+    }
+
     /// Stops a node in order: SIGTERM, and waits for its exit.
     ///
     /// # Panics
     /// When it does not run, or ends with another exit code than 0.
     pub fn stop(&mut self, node: Spoke) {
         let status = self.running.remove(&node).expect("a running node").terminate();
-        assert!(status.success(), "node {node} ended with {status}; see its log in {}", self.directory(node).display());
+        assert!(status.success(), "node {node} ended with {status}; see {}", self.log(node).display());
     }
 
     /// Stops a node's process in its tracks (SIGSTOP): its connections stay open, and nothing is answered.
@@ -197,7 +240,11 @@ impl Cluster {
         self.network.clients()
     }
 
-    fn initialise(&self) {
+    /// Writes the identity of each node into its directory.
+    ///
+    /// # Panics
+    /// When that was done before.
+    pub fn initialise(&self) {
         let listed: Vec<_> = self
             .nodes()
             .map(|node| (NodeId(node), self.network.listens_at(node).parse().expect("HOST:PORT")))

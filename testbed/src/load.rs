@@ -16,7 +16,7 @@ pub struct Load {
     pub topic: String,
     /// How many producers, at the same time.
     pub producers: u16,
-    /// Events of each.
+    /// Events of each, unless the load is [asked to end](Progress::ask_to_end) before.
     pub events: u64,
     /// A pause after so many events of a producer, to spread the load over time; none if zero.
     pub pause_every: u64,
@@ -25,14 +25,30 @@ pub struct Load {
 }
 
 /// How far a load has come; watched while it runs.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Progress {
     acked: AtomicU64,
     sent: AtomicU64,
+    asked_to_end: AtomicBool,
     stopped: AtomicBool,
+    witness: Option<Box<Witness>>,
 }
 
+/// Told of an event the moment its acknowledgement is there.
+pub type Witness = dyn Fn(ProducerId, Sequence) + Send + Sync;
+
 impl Progress {
+    /// Progress that tells `witness` of every acknowledged event.
+    #[must_use]
+    pub fn witnessed(witness: Box<Witness>) -> Self {
+        Self { witness: Some(witness), ..Self::default() }
+    }
+
+    /// Asks the producers to send no more. The load ends when all that was sent is answered.
+    pub fn ask_to_end(&self) {
+        self.asked_to_end.store(true, Relaxed);
+    }
+
     /// Events acknowledged so far, by all producers.
     #[must_use]
     pub fn acked(&self) -> u64 {
@@ -46,6 +62,12 @@ impl Progress {
         self.sent.load(Relaxed).saturating_sub(acked)
     }
 
+    /// Whether the load has ended, well or not.
+    #[must_use]
+    pub fn has_stopped(&self) -> bool {
+        self.stopped.load(Relaxed)
+    }
+
     /// Waits until this many events are acknowledged.
     ///
     /// # Panics
@@ -53,7 +75,7 @@ impl Progress {
     /// If the load ends before.
     pub fn wait_for(&self, acked: u64) {
         while self.acked() < acked {
-            assert!(!self.stopped.load(Relaxed), "the load ended with {} of {acked} acknowledged", self.acked());
+            assert!(!self.has_stopped(), "the load ended with {} of {acked} acknowledged", self.acked());
             std::thread::sleep(Duration::from_millis(1));
         }
     }
@@ -87,6 +109,7 @@ impl Load {
     pub async fn run(&self, servers: &[String], progress: &Progress) -> Ledger {
         let options = Options { patience: PATIENCE, ..Options::default() };
         let client = Client::connect_with(servers, options).expect("servers");
+        let _stopped = Stopped(progress);
         let mut ledger = Ledger::default();
         let mut running = Vec::new();
         for number in 0..self.producers {
@@ -100,12 +123,11 @@ impl Load {
         for part in join_all(running).await {
             ledger.acked.extend(part.acked);
         }
-        progress.stopped.store(true, Relaxed);
         ledger
     }
 
     async fn send(&self, id: ProducerId, mut sender: Sender, progress: &Progress) {
-        for count in 1..=self.events {
+        for count in (1..=self.events).take_while(|_| !progress.asked_to_end.load(Relaxed)) {
             let payload = Self::payload(id, sender.next_sequence());
             sender.send(&self.topic, b"key", payload.as_bytes()).await.expect("an event that can be published");
             progress.sent.fetch_add(1, Relaxed);
@@ -113,6 +135,15 @@ impl Load {
                 tokio::time::sleep(self.pause).await;
             }
         }
+    }
+}
+
+/// Says that the load has stopped, also when it panics, so that nobody waits for it.
+struct Stopped<'a>(&'a Progress);
+
+impl Drop for Stopped<'_> {
+    fn drop(&mut self) {
+        self.0.stopped.store(true, Relaxed);
     }
 }
 
@@ -126,8 +157,11 @@ async fn hear(id: ProducerId, mut acks: Acks, progress: &Progress) -> Ledger {
     while let Some(answer) = acks.next().await {
         let ack = answer.unwrap_or_else(|not_acked| panic!("{not_acked}"));
         for place in 0..ack.events() {
-            let offset = ack.offset.map(|first| first.plus(place));
-            let before = ledger.acked.insert((id, ack.first_sequence.plus(place)), offset);
+            let (sequence, offset) = (ack.first_sequence.plus(place), ack.offset.map(|first| first.plus(place)));
+            if let Some(witness) = &progress.witness {
+                witness(id, sequence);
+            }
+            let before = ledger.acked.insert((id, sequence), offset);
             assert!(before.is_none(), "acknowledged twice");
         }
         progress.acked.fetch_add(ack.events(), Relaxed);

@@ -30,12 +30,18 @@ impl NodeProcess {
         self.child.id()
     }
 
-    /// Whether it has ended by itself.
+    /// How it ended, if it did.
     ///
     /// # Panics
-    /// When the system cannot say.
-    pub fn has_ended(&mut self) -> bool {
-        self.child.try_wait().expect("a child").is_some()
+    /// When the system does not tell.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child")
+    }
+
+    /// SIGKILL. From now on the process executes nothing of its own; it may take a while to be gone.
+    pub fn begin_kill(&mut self) {
+        // Fails only when the process ended and was waited for already.
+        let _ = self.child.kill();
     }
 
     /// SIGKILL, and waits until the process is gone.
@@ -63,8 +69,8 @@ impl NodeProcess {
     }
 
     fn end(&mut self) {
-        // Both fail only when the process ended and was waited for already.
-        let _ = self.child.kill();
+        self.begin_kill();
+        // As above.
         let _ = self.child.wait();
     }
 }
