@@ -129,7 +129,8 @@ impl Load {
     async fn send(&self, id: ProducerId, mut sender: Sender, progress: &Progress) {
         for count in (1..=self.events).take_while(|_| !progress.asked_to_end.load(Relaxed)) {
             let payload = Self::payload(id, sender.next_sequence());
-            sender.send(&self.topic, b"key", payload.as_bytes()).await.expect("an event that can be published");
+            let sent = sender.send(&self.topic, b"key", payload.as_bytes()).await;
+            sent.unwrap_or_else(|error| panic!("an event that cannot be published: {error}"));
             progress.sent.fetch_add(1, Relaxed);
             if self.pause_every > 0 && count.is_multiple_of(self.pause_every) {
                 tokio::time::sleep(self.pause).await;
