@@ -33,7 +33,9 @@ pub enum Key {
     /// `auto` (the default: `shared` with two cores or fewer), `shared` (sockets and engine in one thread) or `split`
     /// (clients, peers and engine in a thread each).
     Threads,
-    /// Connections of clients at a time, 1 to 4,096; 256 by default. One more is refused.
+    /// Connections of clients at a time, 1 to 4,096; 256 by default. One more is refused. The process's limit of open
+    /// files is raised to what they and everything else may need, some 700 more; where the system does not allow
+    /// that, the node does not start.
     Connections,
     /// Memory for what was read from clients and is still needed, in MiB, 4 to 1,024; 16 by default.
     ClientPoolMib,

@@ -25,7 +25,7 @@ mod thread;
 mod wal;
 
 pub use directory::{OpenError, Opened, open};
-pub use options::memory;
+pub use options::{MAX_FILES, memory};
 pub use reader::{Found, Reader, Stored, TopicRow};
 pub use rocks::RocksStore;
 pub use rows::{Row, RowPacker, RowsFull, unpack};

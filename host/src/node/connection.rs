@@ -207,7 +207,7 @@ impl Hub {
         }
         let farewell = async {
             connection.socket.writable().await?;
-            connection.socket.try_write(&message::refused_connection(offence.refusal()))?;
+            connection.socket.try_write(&message::refused_connection(offence.refusal(), &offence.to_string()))?;
             SockRef::from(connection.socket.as_ref()).shutdown(Shutdown::Write)?;
             let mut unread = [0; 4_096];
             while reading.read(&mut unread).await? > 0 {}

@@ -56,7 +56,7 @@ pub(crate) async fn accept(stream: &mut TcpStream, me: &Identity) -> Result<Role
 /// unread bytes takes back what was just sent.
 pub(crate) async fn refuse(stream: &mut TcpStream, reason: Refusal) {
     let farewell = async {
-        stream.write_all(&message::refused_connection(reason)).await?;
+        stream.write_all(&message::refused_connection(reason, "")).await?;
         stream.shutdown().await?;
         let mut unread = [0; 1_024];
         while stream.read(&mut unread).await? > 0 {}

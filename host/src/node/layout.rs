@@ -5,13 +5,12 @@ use super::connection::Hub;
 use super::engine::Engine;
 use super::event::{Command, Event, Role};
 use super::links;
-use super::listener::{Door, Handover, listen};
+use super::listener::{Door, Handover, Newcomers, listen};
 use super::mailbox::{Bell, COMMANDS, EVENTS, Inbox, Sink};
 use super::memory::StaticPool;
 use crate::clock::Clock;
 use crate::config::ThreadLayout;
 use crate::identity::Identity;
-use core::cell::Cell;
 use eventstream_core::id::NodeId;
 use std::io;
 use std::net::TcpListener;
@@ -22,6 +21,9 @@ use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 use tokio::task::{LocalSet, spawn_local};
+
+/// Connections with other nodes. Each of 7 others has one in either direction, and some are just being replaced.
+pub(crate) const MAX_PEER_CONNECTIONS: usize = 64;
 
 /// One end of each ring between the engine and the sockets of one kind.
 pub(crate) struct SocketSide {
@@ -104,7 +106,8 @@ impl ClientSockets {
     async fn serve(self) -> Result<(), NodeError> {
         let Self { side: SocketSide { pool, events, commands, bell }, listeners, identity, max_clients, peers } = self;
         let hub = Hub::new(pool, events);
-        let door = Rc::new(Door { identity, clients: Rc::clone(&hub), peers, max_clients, handshakes: Cell::new(0) });
+        let newcomers = Newcomers::default();
+        let door = Rc::new(Door { identity, clients: Rc::clone(&hub), peers, max_clients, newcomers });
         let mut listening = Vec::with_capacity(listeners.len());
         for listener in listeners {
             let listener = tokio::net::TcpListener::from_std(listener).map_err(NodeError::Socket)?;
@@ -136,7 +139,9 @@ impl PeerSockets {
         let inbound = Rc::clone(&hub);
         spawn_local(async move {
             while let Some((stream, node)) = accepted.recv().await {
-                if let Ok(stream) = TcpStream::from_std(stream) {
+                if inbound.len() < MAX_PEER_CONNECTIONS
+                    && let Ok(stream) = TcpStream::from_std(stream)
+                {
                     let hub = Rc::clone(&inbound);
                     spawn_local(async move { hub.serve(stream, Role::Inbound(node)).await });
                 }

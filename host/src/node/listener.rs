@@ -1,24 +1,37 @@
 //! The one listening port of a node: accepts, hears who it is, and passes the connection on to the hub of its kind.
+//!
+//! Nobody waits for a newcomer that is silent or slow. Whoever is accepted has a place among the [`Newcomers`] until it
+//! is known who he is; when all places are taken, the one that has had his for longest goes. So any number of silent
+//! connections hold a bounded number of files, and never the port.
 
 use super::connection::Hub;
 use super::event::Role;
 use super::handshake::{self, HandshakeError};
+use super::message;
 use super::socket;
 use crate::identity::Identity;
-use core::cell::Cell;
+use core::cell::RefCell;
 use core::time::Duration;
 use eventstream_core::id::NodeId;
 use eventstream_core::wire::Refusal;
+use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
-use tokio::task::spawn_local;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::{spawn_local, yield_now};
 use tokio::time::{sleep, timeout};
 
-/// Connections that have not said yet who they are, at most. More are left waiting in the system's queue.
-const MAX_HANDSHAKES: usize = 64;
-/// After an error of accept (too many open files, as a rule) the next is tried after this long.
+/// Connections that have not said yet who they are, or are being told why they are not wanted. Who has something to say
+/// says it with his first packet: it is there by the time that this many others were accepted after him.
+const MAX_NEWCOMERS: usize = 256;
+/// Connections accepted in one go. Then the runtime looks at all sockets, so that each newcomer is read before his place
+/// can be lost, and everything else on this thread has its turn.
+const ACCEPTED_AT_ONCE: usize = 16;
+/// Files that newcomers hold, at most: those who lost their place in one go close theirs at the next turn.
+pub(crate) const NEWCOMERS_FILES: usize = MAX_NEWCOMERS + ACCEPTED_AT_ONCE;
+/// After an error of accept that no newcomer can help out of, the next is tried after this long.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// Accepted connections of other nodes on their way to the thread that serves them.
@@ -35,8 +48,41 @@ pub(crate) struct Door {
     pub(crate) peers: Handover,
     /// Connections of clients at a time.
     pub(crate) max_clients: usize,
-    /// Connections that have not said yet who they are.
-    pub(crate) handshakes: Cell<usize>,
+    /// Connections of whom it is not known yet who they are.
+    pub(crate) newcomers: Newcomers,
+}
+
+/// The places of those of whom it is not known yet who they are, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Newcomers(RefCell<VecDeque<Place>>);
+
+/// A newcomer's place. Whoever is notified has lost it.
+type Place = Rc<Notify>;
+
+impl Newcomers {
+    /// A place for one more. If there is none, the oldest newcomer loses his.
+    fn enter(&self) -> Place {
+        if self.0.borrow().len() >= MAX_NEWCOMERS {
+            self.push_out_oldest();
+        }
+        let place = Place::default();
+        self.0.borrow_mut().push_back(Rc::clone(&place));
+        place
+    }
+
+    /// The oldest newcomer loses his place; false if there is none.
+    fn push_out_oldest(&self) -> bool {
+        let oldest = self.0.borrow_mut().pop_front();
+        oldest.is_some_and(|place| {
+            place.notify_one();
+            true
+        })
+    }
+
+    /// The place is free again.
+    fn leave(&self, place: &Place) {
+        self.0.borrow_mut().retain(|other| !Rc::ptr_eq(other, place));
+    }
 }
 
 /// Accepts connections until the node is being stopped.
@@ -49,43 +95,57 @@ pub(crate) async fn listen(listener: TcpListener, door: Rc<Door>) {
 
 async fn accept_all(listener: &TcpListener, door: &Rc<Door>) {
     loop {
-        if door.handshakes.get() >= MAX_HANDSHAKES {
-            sleep(ACCEPT_RETRY).await;
-            continue;
-        }
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                door.handshakes.set(door.handshakes.get() + 1);
-                spawn_local(receive(stream, Rc::clone(door)));
+        for _ in 0..ACCEPTED_AT_ONCE {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    spawn_local(receive(stream, door.newcomers.enter(), Rc::clone(door)));
+                }
+                // Gone before it was accepted.
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
+                // Too many open files, as a rule: a newcomer gives his back.
+                Err(_) if door.newcomers.push_out_oldest() => break,
+                Err(_) => sleep(ACCEPT_RETRY).await,
             }
-            Err(_) => sleep(ACCEPT_RETRY).await,
         }
+        yield_now().await;
     }
 }
 
 /// Hears who it is, and serves or hands over.
-async fn receive(mut stream: TcpStream, door: Rc<Door>) {
-    let role = timeout(handshake::PATIENCE, handshake::accept(&mut stream, &door.identity)).await;
-    door.handshakes.set(door.handshakes.get() - 1);
+async fn receive(mut stream: TcpStream, place: Place, door: Rc<Door>) {
+    let role = tokio::select! {
+        biased;
+        role = settle(&mut stream, &door) => role,
+        () = place.notified() => {
+            let _what_is_not_taken_at_once_is_not_heard =
+                stream.try_write(&message::refused_connection(Refusal::TooManyConnections, ""));
+            None
+        }
+    };
+    door.newcomers.leave(&place);
     match role {
-        Ok(Ok(Role::Client)) if door.clients.len() >= door.max_clients => {
-            handshake::refuse(&mut stream, Refusal::TooManyConnections).await;
+        Some(Role::Client) if socket::prepare_client(&stream).is_ok() => {
+            door.clients.serve(stream, Role::Client).await;
         }
-        Ok(Ok(Role::Client)) => {
-            if socket::prepare_client(&stream).is_ok() {
-                door.clients.serve(stream, Role::Client).await;
-            }
-        }
-        Ok(Ok(Role::Inbound(node) | Role::Link(node))) => {
+        Some(Role::Inbound(node) | Role::Link(node)) => {
             if let Ok(stream) = socket::prepare_peer(&stream).and_then(|()| stream.into_std()) {
                 let _gone_only_when_the_node_stops = door.peers.send((stream, node));
             }
         }
-        Ok(Err(HandshakeError::Frame(_) | HandshakeError::Control(_))) => {
-            handshake::refuse(&mut stream, Refusal::Malformed).await;
-        }
-        Ok(Err(HandshakeError::Refuse(refusal))) => handshake::refuse(&mut stream, refusal).await,
-        Err(_too_late) => handshake::refuse(&mut stream, Refusal::HelloExpected).await,
-        Ok(Err(HandshakeError::Io(_) | HandshakeError::Refused(_))) => {}
+        Some(Role::Client) | None => {}
     }
+}
+
+/// What the connection is for; `None` if it is over, because it broke or was told why it is not wanted.
+async fn settle(stream: &mut TcpStream, door: &Door) -> Option<Role> {
+    let refusal = match timeout(handshake::PATIENCE, handshake::accept(stream, &door.identity)).await {
+        Ok(Ok(Role::Client)) if door.clients.len() >= door.max_clients => Refusal::TooManyConnections,
+        Ok(Ok(role)) => return Some(role),
+        Ok(Err(HandshakeError::Frame(_) | HandshakeError::Control(_))) => Refusal::Malformed,
+        Ok(Err(HandshakeError::Refuse(refusal))) => refusal,
+        Ok(Err(HandshakeError::Io(_) | HandshakeError::Refused(_))) => return None,
+        Err(_too_late) => Refusal::HelloExpected,
+    };
+    handshake::refuse(stream, refusal).await;
+    None
 }

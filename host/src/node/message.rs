@@ -45,7 +45,7 @@ pub(crate) fn encode(message: &Control<'_>) -> Vec<u8> {
     frame
 }
 
-/// The frame that ends a connection.
-pub(crate) fn refused_connection(reason: Refusal) -> Vec<u8> {
-    encode(&Control::Refused(Refused { about: About::Connection, reason, detail: "" }))
+/// The frame that ends a connection; `detail` is for people, and short.
+pub(crate) fn refused_connection(reason: Refusal, detail: &str) -> Vec<u8> {
+    encode(&Control::Refused(Refused { about: About::Connection, reason, detail }))
 }

@@ -45,6 +45,9 @@
 //! | what | bound | when it is reached |
 //! |---|---|---|
 //! | connections of clients | setting | `Refused`, closed |
+//! | connections of other nodes | 64 (`layout`) | closed |
+//! | connections that have not said who they are | 256 (`listener`) | the oldest is `Refused`, closed |
+//! | open files | the sum of these and of storage's (`files`) | the node does not start; if a file is missing later, the oldest that has not said who it is goes |
 //! | blocks for clients, for peers | two pools | sockets of that kind are not read (TCP back-pressure) until a block is free |
 //! | ring sockets to engine | 1,024 events (`mailbox`) | sockets are not read |
 //! | ring engine to sockets | 4,096 commands (`mailbox`) | the engine takes no new input until there is room |
@@ -72,6 +75,7 @@ mod connection;
 mod engine;
 mod event;
 mod excerpt;
+mod files;
 mod handshake;
 mod journal;
 mod layout;

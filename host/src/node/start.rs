@@ -2,6 +2,7 @@
 
 use super::clients::Clients;
 use super::engine::{Engine, Parts};
+use super::files::{self, TooFewFiles};
 use super::journal::Journal;
 use super::layout::{self, ClientSockets, PeerSockets, SocketSide};
 use super::mailbox::{Bell, many_to_one, one_to_one};
@@ -16,6 +17,7 @@ use crate::config::{Config, MemoryPlan};
 use crate::storage::{self, OpenError, Storage, StoreError};
 use core::net::SocketAddr;
 use core::sync::atomic::AtomicBool;
+use socket2::{Domain, Socket, Type};
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -52,6 +54,14 @@ pub enum StartError {
         /// What is allowed.
         limit_bytes: usize,
     },
+    /// More files may be open than the system allows: its limit is to be raised, or `connections` lowered.
+    #[error("the node may have {needed} files and sockets open, and the system allows {allowed} (ulimit -Hn)")]
+    Files {
+        /// What the configuration may need.
+        needed: u64,
+        /// The process's hard limit.
+        allowed: u64,
+    },
 }
 
 /// What a node with this configuration may hold in memory, holder by holder.
@@ -70,6 +80,7 @@ pub(super) fn start(config: &Config) -> Result<Node, StartError> {
     if plan.total_bytes() > config.memory_limit_bytes {
         return Err(StartError::Memory { plan, limit_bytes: config.memory_limit_bytes });
     }
+    files::reserve(config).map_err(|TooFewFiles { needed, allowed }| StartError::Files { needed, allowed })?;
     let clock = Clock::start();
     let opened = storage::open(&config.dir, &config.identity)?;
     let replica = state::restore(&config.identity, &opened, clock)?;
@@ -128,11 +139,20 @@ pub(super) fn start(config: &Config) -> Result<Node, StartError> {
     Ok(Node { addresses, stopper, threads })
 }
 
+/// Connections that the system makes and keeps until they are accepted. One beyond is made a second later, so a crowd that
+/// comes at once is not to fill it before another node comes.
+const BACKLOG: i32 = 1_024;
+
 /// Binds every address.
 fn bind(addresses: &[SocketAddr]) -> Result<(Vec<TcpListener>, Vec<SocketAddr>), StartError> {
     let bind = |&address: &SocketAddr| {
-        let listener = TcpListener::bind(address)?;
-        listener.set_nonblocking(true)?;
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+        // A node that was killed is back while its old connections are still being forgotten.
+        socket.set_reuse_address(true)?;
+        socket.bind(&address.into())?;
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        let listener = TcpListener::from(socket);
         let local = listener.local_addr()?;
         Ok((listener, local))
     };

@@ -41,6 +41,8 @@ const DEFAULT_MEMTABLE: usize = 64 << 10;
 /// Files held open, at most. An open file keeps its index of blocks in memory: 256 entries of some 40 bytes for 16 MiB.
 const OPEN_FILES: usize = 256;
 const FILE_INDEX: usize = 16 << 10;
+/// Files that the store has open, at most: those, its logs and manifests, and what a flush and a compaction write.
+pub const MAX_FILES: usize = OPEN_FILES + 64;
 /// The log files on disk that a start may have to replay, in bytes: the memtables once over.
 const WAL_LIMIT: usize = 64 * MIB;
 

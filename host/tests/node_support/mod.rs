@@ -28,7 +28,7 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 /// Whatever takes longer is broken. No test waits for it to pass.
-const BROKEN: Duration = Duration::from_secs(20);
+pub const BROKEN: Duration = Duration::from_secs(20);
 /// Between two questions to a node that is not there yet.
 const ASK_AGAIN: Duration = Duration::from_millis(5);
 /// How often a question is asked before the node counts as broken.
@@ -139,7 +139,7 @@ impl Drop for Cluster {
 
 /// An address of this machine whose port is free. Outside the range from which the system takes ports by itself, so that
 /// no connection takes it while a node is down.
-fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     let start = 10_000 + (std::process::id() % 199) as u16 * 100;
     for _ in 0..2_000 {
@@ -198,7 +198,8 @@ impl Client {
         Self::over(TcpStream::connect(address).expect("the node listens"))
     }
 
-    fn over(stream: TcpStream) -> Self {
+    /// Over a connection that says nothing yet.
+    pub fn over(stream: TcpStream) -> Self {
         stream.set_nodelay(true).expect("an option");
         stream.set_read_timeout(Some(BROKEN)).expect("an option");
         Self {
@@ -210,6 +211,11 @@ impl Client {
             batches: 0,
             kept: Vec::new(),
         }
+    }
+
+    /// Another way to write to the connection.
+    pub fn writer(&self) -> TcpStream {
+        self.stream.try_clone().expect("a handle")
     }
 
     pub fn hello(&mut self) {
