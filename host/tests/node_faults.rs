@@ -2,11 +2,14 @@
 
 mod node_support;
 
+use core::time::Duration;
 use eventstream_core::id::ShardId;
 use eventstream_core::id::{ClusterId, Incarnation, NodeId};
-use eventstream_core::wire::{Control, Hello, Ping, Refusal, Role, VERSION};
+use eventstream_core::wire::{Control, Header, Hello, Kind, OVERHEAD, Ping, Refusal, Role, VERSION, seal};
 use eventstream_host::checksum::CRC;
 use node_support::{Client, Cluster, payloads};
+use std::io::Write;
+use std::thread;
 
 fn hello(cluster: Option<ClusterId>, role: Role) -> Control<'static> {
     Control::Hello(Hello { version_min: VERSION, version_max: VERSION, cluster, role })
@@ -101,4 +104,43 @@ fn an_exhausted_pool_stops_reading_and_recovers() {
         assert_eq!(client.pong(), 1);
     }
     assert_eq!(waiting.pong(), 5);
+}
+
+#[test]
+fn a_frame_that_does_not_end_holds_its_block_for_a_while_only() {
+    let cluster = Cluster::with(1, |config| config.client_pool_bytes = 4 * 65_536);
+    cluster.leader();
+    let mut idle = cluster.client(0);
+    let mut stuck: Vec<Client> = (0..4).map(|_| cluster.client(0)).collect();
+    stuck.iter_mut().for_each(|client| client.send(&ping()[..30]));
+    let mut waiting = cluster.client(0);
+    waiting.ping(5);
+    assert_eq!(waiting.pong(), 5);
+    for client in &mut stuck {
+        assert_eq!(client.refusal(), Refusal::Busy);
+        assert!(client.connection_ends());
+    }
+    idle.ping(6);
+    assert_eq!(idle.pong(), 6, "between frames a connection may be silent");
+}
+
+#[test]
+fn a_frame_that_comes_in_drops_has_no_longer_to_end() {
+    let cluster = Cluster::start(1);
+    let mut client = cluster.client(0);
+    let mut frame = vec![1; OVERHEAD + 30_000];
+    let header = Header { event_count: 1, ..Header::of(Kind::Batch, &[1; 30_000], CRC) };
+    seal(&mut frame, &header, CRC);
+    let mut tap = client.writer();
+    let dripping = thread::spawn(move || {
+        for drop in frame.chunks(1) {
+            thread::sleep(Duration::from_millis(10));
+            if tap.write_all(drop).is_err() {
+                break;
+            }
+        }
+    });
+    assert_eq!(client.refusal(), Refusal::Busy);
+    assert!(client.connection_ends());
+    dripping.join().expect("no panic");
 }

@@ -13,7 +13,7 @@ use super::receive::Receiver;
 use super::send::{Flushed, SendQueue};
 use core::cell::{Cell, RefCell};
 use core::future::poll_fn;
-use core::pin::Pin;
+use core::pin::{Pin, pin};
 use core::task::Poll;
 use core::time::Duration;
 use socket2::SockRef;
@@ -30,6 +30,10 @@ use tokio::time::{sleep, timeout};
 /// An empty pool is looked at again after this long. Nobody tells a socket that a block became free: blocks come back from
 /// every thread, and a sender that fills the pool is to be slowed down anyway.
 const POOL_RETRY: Duration = Duration::from_millis(1);
+/// The rest of a frame that was begun is waited for this long: an operation's patience. Who published the events in it
+/// has given up by then, and a link that takes longer for 32 KiB carries less than 53 kbit/s. Until it has come the frame
+/// holds a block, and the blocks are fewer than the connections may be.
+const FRAME_PATIENCE: Duration = Duration::from_secs(5);
 /// A connection that is being closed has this long to take what is still to be sent.
 const CLOSING: Duration = Duration::from_millis(500);
 /// Commands obeyed before what they touched is written out.
@@ -143,16 +147,23 @@ impl Hub {
         self.table.borrow_mut().free.push(conn.slot);
     }
 
-    /// Hands every frame to the engine.
+    /// Hands every frame to the engine. Between frames a connection may be silent for as long as it likes.
     async fn receive(&self, connection: &Connection, socket: &mut OwnedReadHalf) -> End {
         let mut receiver = Receiver::new(self.pool);
+        let mut patience = pin!(sleep(FRAME_PATIENCE));
+        // Whether `patience` is that with the frame at the front.
+        let mut is_timed = false;
         loop {
-            if socket.readable().await.is_err() {
-                return End::Closed;
+            tokio::select! {
+                biased;
+                readable = socket.readable() => if readable.is_err() { return End::Closed },
+                () = patience.as_mut(), if is_timed => return End::Offence(Offence::Unfinished),
             }
             loop {
                 let Some(room) = receiver.room() else {
                     sleep(POOL_RETRY).await;
+                    // What was not read here is not its sender's delay.
+                    is_timed = false;
                     continue;
                 };
                 match read_now(socket, room).await {
@@ -160,20 +171,29 @@ impl Hub {
                     Ok(Some(count)) => receiver.received(count),
                     Ok(None) => break,
                 }
-                if let Err(offence) = self.take_frames(connection, &mut receiver).await {
-                    return End::Offence(offence);
+                match self.take_frames(connection, &mut receiver).await {
+                    Ok(0) => {}
+                    Ok(_) => is_timed = false,
+                    Err(offence) => return End::Offence(offence),
                 }
             }
             receiver.rest();
+            if receiver.is_within_frame() && !is_timed {
+                patience.set(sleep(FRAME_PATIENCE));
+            }
+            is_timed = receiver.is_within_frame();
         }
     }
 
-    async fn take_frames(&self, connection: &Connection, receiver: &mut Receiver) -> Result<(), Offence> {
+    /// Hands over every frame that is whole; gives how many.
+    async fn take_frames(&self, connection: &Connection, receiver: &mut Receiver) -> Result<usize, Offence> {
+        let mut count = 0;
         while let Some((header, bytes)) = receiver.next_frame().map_err(Offence::Frame)? {
             let runs = legal::check(connection.role, &header, &bytes)?;
             self.events.send(Event::Frame { conn: connection.id, header, runs, bytes }).await;
+            count += 1;
         }
-        Ok(())
+        Ok(count)
     }
 
     /// Writes what the socket did not take at once, reports marks, and ends when the engine wants it closed.

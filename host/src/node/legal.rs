@@ -16,6 +16,8 @@ pub(crate) enum Offence {
     Kind(Kind),
     /// A batch of a client with a term, or an entry of the log without index and term.
     Stamp(Kind),
+    /// A frame was begun, and its rest did not come in time.
+    Unfinished,
 }
 
 impl Offence {
@@ -24,6 +26,8 @@ impl Offence {
         match self {
             Self::Frame(_) | Self::Batch(_) | Self::Stamp(_) => Refusal::Malformed,
             Self::Kind(_) => Refusal::Unexpected,
+            // The link may be slow, and nothing else is wrong: to be tried again.
+            Self::Unfinished => Refusal::Busy,
         }
     }
 }
@@ -35,6 +39,7 @@ impl fmt::Display for Offence {
             Self::Batch(error) => error.fmt(f),
             Self::Kind(kind) => write!(f, "a frame of kind {kind:?} is not expected here"),
             Self::Stamp(kind) => write!(f, "a frame of kind {kind:?} with a wrong index or term"),
+            Self::Unfinished => f.write_str("a frame was begun, and its rest did not come in time"),
         }
     }
 }

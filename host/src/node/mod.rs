@@ -48,6 +48,7 @@
 //! | connections of other nodes | 64 (`layout`) | closed |
 //! | connections that have not said who they are | 256 (`listener`) | the oldest is `Refused`, closed |
 //! | open files | the sum of these and of storage's (`files`) | the node does not start; if a file is missing later, the oldest that has not said who it is goes |
+//! | a frame that was begun | 5 s (`connection`) | `Refused`, closed |
 //! | blocks for clients, for peers | two pools | sockets of that kind are not read (TCP back-pressure) until a block is free |
 //! | ring sockets to engine | 1,024 events (`mailbox`) | sockets are not read |
 //! | ring engine to sockets | 4,096 commands (`mailbox`) | the engine takes no new input until there is room |
@@ -62,7 +63,7 @@
 //!
 //! | where | what | then |
 //! |---|---|---|
-//! | socket | bad frame, wrong kind for the role, handshake too late | `Refused` where possible, that connection is closed |
+//! | socket | bad frame, wrong kind for the role, handshake or the rest of a frame too late | `Refused` where possible, that connection is closed |
 //! | handshake of a peer | other cluster, unknown node, other incarnation | `Refused`, closed; the dialler goes on at a slow pace |
 //! | engine | an append whose entries do not follow it | that connection is closed |
 //! | engine | a committed entry that cannot be applied | [`NodeError::Apply`]: the node stops |

@@ -68,6 +68,11 @@ impl Receiver {
         Ok(Some((header, block.split_to(header.frame_len()))))
     }
 
+    /// Whether a frame was begun whose rest has not come.
+    pub(crate) fn is_within_frame(&self) -> bool {
+        self.filled > 0
+    }
+
     /// There is nothing to receive for now.
     pub(crate) fn rest(&mut self) {
         let pool_is_short = self.pool.free() * 4 < self.pool.capacity();
