@@ -68,7 +68,7 @@
 //! | engine | an append whose entries do not follow it | that connection is closed |
 //! | engine | a committed entry that cannot be applied | [`NodeError::Apply`]: the node stops |
 //! | storage | a write or a sync fails | [`NodeError::Storage`]: nothing is acknowledged any more, the node stops |
-//! | reader | a read fails, a checksum is wrong | [`NodeError::Read`]: the node stops |
+//! | reader | a read fails, a checksum is wrong, the thread panics | [`NodeError::Read`]: the node stops |
 
 mod acks;
 mod clients;

@@ -7,6 +7,7 @@ use super::memory::{Packer, Pools, SharedFrame, StaticPool};
 use crate::checksum::CRC;
 use crate::storage::{Reader as Store, StoreError, TopicRow};
 use core::ops::ControlFlow;
+use core::panic::AssertUnwindSafe;
 use core::time::Duration;
 use eventstream_core::doorbell::Doorbell;
 use eventstream_core::id::{Index, Offset, TopicId};
@@ -14,6 +15,7 @@ use eventstream_core::ring::{Consumer, Full, Producer, Ring};
 use eventstream_core::wire::{Batch, BatchError, Frame, FrameError, Header};
 use std::collections::VecDeque;
 use std::io;
+use std::panic::{catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle, Thread};
 
@@ -125,6 +127,9 @@ pub enum ReadError {
         /// What is wrong with its payload.
         error: BatchError,
     },
+    /// The thread that reads has panicked: a mistake in this program.
+    #[error("the thread that reads has panicked")]
+    Panicked,
 }
 
 /// The engine's end of the reader thread.
@@ -170,7 +175,15 @@ impl Reader {
             feeds: pools.feeds,
             deferred: VecDeque::new(),
         };
-        let run = move || worker.run(&engine, wake);
+        let run = move || {
+            let outcome = catch_unwind(AssertUnwindSafe(|| worker.run(&engine, &wake)));
+            // An engine that waits for a piece would wait for ever: the ring without a producer tells it, once it looks.
+            drop(worker);
+            if engine.ring() {
+                wake();
+            }
+            outcome.unwrap_or_else(|panic| resume_unwind(panic))
+        };
         let handle = thread::Builder::new().name("reader".to_owned()).spawn(run)?;
         let sleeper = Sleeper(handle.thread().clone());
         Ok(Self { jobs, pieces, bell, sleeper, handle: Some(handle), given: 0 })
@@ -206,25 +219,28 @@ impl Reader {
         self.given < JOBS - JOBS_FOR_ENTRIES
     }
 
-    /// What was read, if anything was.
+    /// What was read, if anything was; a thread that is gone has failed.
     pub(crate) fn poll(&mut self) -> Option<Piece> {
-        let piece = self.pieces.pop()?;
+        let Some(piece) = self.pieces.pop() else {
+            return self.pieces.is_abandoned().then_some(Piece::Failed(ReadError::Panicked));
+        };
         self.given -= 1;
         Some(piece)
     }
 
-    /// Whether something was read.
+    /// Whether there is something to [poll](Self::poll).
     pub(crate) fn has_piece(&self) -> bool {
-        !self.pieces.is_empty()
+        !self.pieces.is_empty() || self.pieces.is_abandoned()
     }
 
     /// Ends the thread and waits for it.
-    pub(crate) fn stop(mut self) {
+    ///
+    /// # Errors
+    /// It has panicked.
+    pub(crate) fn stop(mut self) -> Result<(), ReadError> {
         let handle = self.handle.take();
         drop(self);
-        if let Some(Err(panic)) = handle.map(JoinHandle::join) {
-            std::panic::resume_unwind(panic);
-        }
+        handle.map_or(Ok(()), |handle| handle.join().map_err(|_told_by_the_panic_itself| ReadError::Panicked))
     }
 }
 
@@ -241,7 +257,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(&mut self, engine: &Doorbell, wake: impl Fn()) {
+    fn run(&mut self, engine: &Doorbell, wake: &impl Fn()) {
         while !self.jobs.is_abandoned() {
             let Some(job) = self.next_job() else {
                 self.sleep();
@@ -441,6 +457,6 @@ mod tests {
         assert_eq!(next(&mut reader), Some('f'));
         drop(slow_peer);
         assert_eq!(next(&mut reader), Some('e'));
-        reader.stop();
+        reader.stop().expect("no panic");
     }
 }

@@ -130,8 +130,11 @@ impl Engine {
         self.checkpoint_if_due();
     }
 
-    /// When something is due next.
+    /// When something is due next; nothing is once all that is left is to write.
     pub(super) fn next_deadline(&self) -> Instant {
+        if self.stop.is_closing() {
+            return Instant::FAR_FUTURE;
+        }
         let patience = self.acks.oldest().map_or(Instant::FAR_FUTURE, |since| since + CLIENT_PATIENCE);
         [
             self.replica.next_deadline(),
@@ -152,8 +155,9 @@ impl Engine {
             || !self.is_blocked_by_sockets() && !self.from_peers.is_empty()
     }
 
-    /// Whether something waits to be taken.
+    /// Whether something waits to be taken. Once all that is left is to write, nothing is taken from sockets.
     pub(super) fn has_input(&self) -> bool {
-        self.journal.has_report() || self.reader.has_piece() || self.stop.is_new() || self.has_event()
+        let has_event = || !self.stop.is_closing() && self.has_event();
+        self.journal.has_report() || self.reader.has_piece() || self.stop.is_new() || has_event()
     }
 }

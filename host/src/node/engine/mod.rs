@@ -16,6 +16,8 @@ mod outputs;
 mod requests;
 mod status;
 mod stop;
+#[cfg(test)]
+mod tests;
 
 use apply::Replay;
 use checkpoint::Checkpoints;
@@ -248,11 +250,16 @@ impl Engine {
     fn progress(&self) -> Progress {
         if self.stop.is_over() {
             Progress::Stopped
-        } else if self.has_input() || self.can_submit() || self.can_apply() || self.can_feed() {
+        } else if self.has_input() || !self.stop.is_closing() && self.has_work() {
             Progress::More
         } else {
             Progress::Idle
         }
+    }
+
+    /// Whether something that has come in can be taken further.
+    fn has_work(&self) -> bool {
+        self.can_submit() || self.can_apply() || self.can_feed()
     }
 
     /// Sleeps until something comes in, there is room again, or something is due.

@@ -102,13 +102,13 @@ impl Engine {
 
     /// Everything is on disk: ends the threads that have the store open. The connections go when the engine is dropped.
     pub(super) fn finish(self) -> Result<(), NodeError> {
-        self.reader.stop();
-        self.journal.join().map_err(NodeError::Storage)
+        let read = self.reader.stop().map_err(NodeError::Read);
+        self.journal.join().map_err(NodeError::Storage).and(read)
     }
 
     /// The node cannot go on. If storage failed, it says why.
     pub(super) fn fail(self, error: NodeError) -> NodeError {
-        self.reader.stop();
+        let _panicked_at_worst_and_then_that_is_the_error = self.reader.stop();
         match (error, self.journal.join()) {
             (NodeError::Panicked, Err(cause)) => NodeError::Storage(cause),
             (error, _) => error,
