@@ -65,3 +65,57 @@ fn a_window_that_was_filled_at_once_opens_again() {
         (0..300).for_each(|_| _ = publisher.receipt());
     }
 }
+
+#[test]
+fn subscribers_that_stop_reading_while_they_catch_up_keep_nobody_from_it_and_stay() {
+    let cluster = Cluster::with(1, |config| config.client_pool_bytes = 4 << 20);
+    cluster.leader();
+    let events = publish_much(&cluster);
+    let mut paused = paused(&cluster, 6);
+    assert!(catches_up(cluster.client(0), events));
+    let first = paused.remove(0);
+    assert!(reads_on(first, events), "it was left alone");
+}
+
+#[test]
+fn when_there_are_too_many_that_do_not_read_the_first_of_them_go() {
+    let cluster = Cluster::with(1, |config| config.client_pool_bytes = 4 << 20);
+    cluster.leader();
+    let events = publish_much(&cluster);
+    let mut paused = paused(&cluster, 60);
+    assert!(catches_up(cluster.client(0), events));
+    let last = paused.pop().expect("one of many");
+    assert!(reads_on(last, events), "it was left alone");
+}
+
+/// Publishes more events than sockets and queues take; gives their number.
+fn publish_much(cluster: &Cluster) -> usize {
+    let mut publisher = cluster.client(0);
+    publisher.open_producer(1);
+    let (batches, events) = (400, payloads(&"x".repeat(1_024), 16));
+    for _ in 0..batches {
+        publisher.publish("t", &events);
+        publisher.receipt();
+    }
+    batches * events.len()
+}
+
+/// Subscribers from the beginning that do not read.
+fn paused(cluster: &Cluster, count: usize) -> Vec<Client> {
+    let subscribe = |_| {
+        let mut subscriber = Client::connect_narrow(cluster.addresses[0]);
+        subscriber.subscribe(1, "t", StartAt::Beginning);
+        subscriber
+    };
+    (0..count).map(subscribe).collect()
+}
+
+fn catches_up(mut subscriber: Client, events: usize) -> bool {
+    subscriber.subscribe(1, "t", StartAt::Beginning);
+    reads_on(subscriber, events)
+}
+
+/// Whether so many events come, in order.
+fn reads_on(mut subscriber: Client, events: usize) -> bool {
+    (0..).zip(subscriber.events(events)).all(|(offset, event)| event.1.0 == offset)
+}

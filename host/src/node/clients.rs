@@ -4,12 +4,16 @@ use super::event::{Command, ConnId};
 use super::mailbox::{COMMANDS, Outbox};
 use super::memory::{CLIENT_INFLIGHT, CLIENT_QUEUE, SharedFrame};
 use super::message::Scribe;
+use eventstream_core::time::{Duration, Instant};
 use eventstream_core::wire::{About, Control, Refusal, Refused};
+use std::collections::VecDeque;
 
 /// After this many bytes sent to a connection its progress is asked for.
-const MARK_EVERY: usize = CLIENT_QUEUE / 4;
+const MARK_EVERY: usize = CLIENT_QUEUE / 16;
 /// A client with more unread is closed: it does not read what it asked for.
 const MAX_UNREAD: usize = 2 * CLIENT_QUEUE;
+/// While memory is short, a client may leave what it was sent unread for this long. One that reads takes milliseconds.
+const SHORT_PATIENCE: Duration = Duration::from_millis(200);
 
 /// All clients.
 #[derive(Debug)]
@@ -18,6 +22,7 @@ pub(crate) struct Clients {
     /// The ring to the sockets.
     pub(crate) outbox: Outbox<Command, COMMANDS>,
     scribe: Scribe,
+    now: Instant,
 }
 
 /// One client.
@@ -28,18 +33,27 @@ struct Client {
     unread: usize,
     /// Bytes of it that no mark covers yet.
     unmarked: usize,
+    /// The bytes of each mark that is not passed, and since when, oldest first.
+    marks: VecDeque<(usize, Instant)>,
+    /// The reader reads for one of its subscriptions.
+    is_read_for: bool,
     /// Bytes of its batches that are not answered.
     unanswered: usize,
     /// Its subscriptions.
     subscriptions: Vec<u32>,
-    /// It is being closed.
-    is_leaving: bool,
+    /// It is being closed, since it does not read.
+    is_cut: bool,
 }
 
 impl Clients {
     /// No clients yet.
     pub(crate) fn new(outbox: Outbox<Command, COMMANDS>, scribe: Scribe) -> Self {
-        Self { table: Vec::new(), outbox, scribe }
+        Self { table: Vec::new(), outbox, scribe, now: Instant::ZERO }
+    }
+
+    /// The time of this step.
+    pub(crate) fn set_now(&mut self, now: Instant) {
+        self.now = now;
     }
 
     /// Adds a client.
@@ -48,9 +62,7 @@ impl Clients {
         if self.table.len() <= slot {
             self.table.resize_with(slot + 1, || None);
         }
-        let client =
-            Client { conn, unread: 0, unmarked: 0, unanswered: 0, subscriptions: Vec::new(), is_leaving: false };
-        let before = self.table[slot].replace(client);
+        let before = self.table[slot].replace(Client::new(conn));
         assert!(before.is_none(), "a slot is taken again only after its connection was closed");
     }
 
@@ -93,12 +105,39 @@ impl Clients {
         }
     }
 
-    /// `bytes` have left. Returns whether there is room again, where there was none.
-    pub(crate) fn sent(&mut self, conn: ConnId, bytes: usize) -> bool {
+    /// Whether the reader may read a piece of some `bytes` for the client: one at a time, and only if less than that is
+    /// unread. If not, [`Self::sent`] or [`Self::read`] follows.
+    pub(crate) fn may_be_read_for(&mut self, conn: ConnId, bytes: usize) -> bool {
         let Some(client) = self.find(conn) else { return false };
-        let had_room = client.unread < CLIENT_QUEUE;
+        if client.unread >= bytes {
+            self.mark(conn);
+            return false;
+        }
+        !client.is_read_for
+    }
+
+    /// The reader reads for the client from now on.
+    pub(crate) fn reading(&mut self, conn: ConnId) {
+        if let Some(client) = self.find(conn) {
+            client.is_read_for = true;
+        }
+    }
+
+    /// What was read for the client is there.
+    pub(crate) fn read(&mut self, conn: ConnId) {
+        if let Some(client) = self.find(conn) {
+            client.is_read_for = false;
+        }
+    }
+
+    /// `bytes` have left.
+    pub(crate) fn sent(&mut self, conn: ConnId, bytes: usize) {
+        let Some(client) = self.find(conn) else { return };
         client.unread -= bytes;
-        !had_room && client.unread < CLIENT_QUEUE
+        let mut left = bytes;
+        while let Some((mark, _)) = client.marks.pop_front_if(|(mark, _)| *mark <= left) {
+            left -= mark;
+        }
     }
 
     /// Sends a message. A client to whom nothing can be said any more is closed; false for one that is gone, or
@@ -129,39 +168,77 @@ impl Clients {
         let Some(client) = self.find(conn) else { return };
         client.unread += frame.len();
         client.unmarked += frame.len();
-        let mark = if client.unmarked >= MARK_EVERY { core::mem::take(&mut client.unmarked) } else { 0 };
-        let is_stuck = client.unread > MAX_UNREAD;
+        let (is_to_be_marked, is_stuck) = (client.unmarked >= MARK_EVERY, client.unread > MAX_UNREAD);
         self.outbox.send(Command::Send { conn, frame });
-        if mark > 0 {
-            self.outbox.send(Command::Mark { conn, bytes: mark });
+        if is_to_be_marked {
+            self.mark(conn);
         }
         if is_stuck {
-            self.disconnect(conn);
+            self.cut(conn);
         }
     }
 
-    /// Memory for messages is short: closes the client that leaves most of them unread, before all others have to go
-    /// because nothing can be said to them. One at a time.
+    /// Memory for what is sent to clients is short, and even a few bytes hold a whole block of it. Closes the client that
+    /// has left what it was sent unread for longest, before all others have to go because nothing can be said to
+    /// them. One at a time.
     pub(crate) fn part_with_slowest(&mut self) {
-        let slow = || self.table.iter().flatten().filter(|client| client.unread >= MARK_EVERY);
-        if slow().any(|client| client.is_leaving) {
-            return;
+        let mut slowest: Option<(Instant, ConnId)> = None;
+        for position in 0..self.table.len() {
+            let Some(client) = &self.table[position] else { continue };
+            let (conn, since) = (client.conn, client.marks.front().map(|(_, since)| *since));
+            if client.is_cut {
+                return;
+            }
+            match since {
+                Some(since) if slowest.is_none_or(|(oldest, _)| since < oldest) => slowest = Some((since, conn)),
+                Some(_) => {}
+                None => self.mark(conn),
+            }
         }
-        if let Some(conn) = slow().max_by_key(|client| client.unread).map(|client| client.conn) {
-            self.disconnect(conn);
+        if let Some((_, conn)) = slowest.filter(|(since, _)| *since + SHORT_PATIENCE <= self.now) {
+            self.cut(conn);
         }
     }
 
-    /// Closes a connection. [`Self::close`] follows when it is closed.
+    /// Asks to be told when all that was sent has left.
+    fn mark(&mut self, conn: ConnId) {
+        let now = self.now;
+        let Some(client) = self.find(conn).filter(|client| client.unmarked > 0) else { return };
+        let bytes = core::mem::take(&mut client.unmarked);
+        client.marks.push_back((bytes, now));
+        self.outbox.send(Command::Mark { conn, bytes });
+    }
+
+    /// Closes a connection when all that was said has left. [`Self::close`] follows when it is closed.
     pub(crate) fn disconnect(&mut self, conn: ConnId) {
-        if let Some(client) = self.find(conn) {
-            client.is_leaving = true;
-        }
         self.outbox.send(Command::Close { conn });
+    }
+
+    /// Closes the connection of one that does not read: it would not hear a word more, and memory waits for what it holds.
+    fn cut(&mut self, conn: ConnId) {
+        if let Some(client) = self.find(conn) {
+            client.is_cut = true;
+        }
+        self.outbox.send(Command::Cut { conn });
     }
 
     fn find(&mut self, conn: ConnId) -> Option<&mut Client> {
         self.table.get_mut(usize::from(conn.slot))?.as_mut().filter(|client| client.conn == conn)
+    }
+}
+
+impl Client {
+    fn new(conn: ConnId) -> Self {
+        Self {
+            conn,
+            unread: 0,
+            unmarked: 0,
+            marks: VecDeque::new(),
+            is_read_for: false,
+            unanswered: 0,
+            subscriptions: Vec::new(),
+            is_cut: false,
+        }
     }
 }
 
@@ -171,31 +248,64 @@ mod tests {
     use crate::node::mailbox::{Inbox, one_to_one};
     use crate::node::memory::pool;
 
-    fn closed(clients: &mut Clients, commands: &mut Inbox<Command, COMMANDS>) -> Vec<u16> {
+    fn cut(clients: &mut Clients, commands: &mut Inbox<Command, COMMANDS>) -> Vec<u16> {
         clients.outbox.flush();
         let commands = core::iter::from_fn(|| commands.pop());
         commands
-            .filter_map(|command| if let Command::Close { conn } = command { Some(conn.slot) } else { None })
+            .filter_map(|command| if let Command::Cut { conn } = command { Some(conn.slot) } else { None })
             .collect()
     }
 
+    /// What was marked so far has left.
+    fn leaves(clients: &mut Clients, conn: ConnId) {
+        let marked = clients.find(conn).expect("it is open").marks.iter().map(|(bytes, _)| bytes).sum();
+        clients.sent(conn, marked);
+    }
+
     #[test]
-    fn the_slowest_client_goes_and_then_the_next() {
+    fn who_leaves_a_few_bytes_unread_for_longest_goes_and_then_the_next() {
         let (outbox, mut commands) = one_to_one(&Default::default(), &Default::default());
         let mut clients = Clients::new(outbox, Scribe::new(pool(1)));
         let [quick, slow, slower] = [0, 1, 2].map(|slot| ConnId { slot, generation: 1 });
-        let frame = pool(1).take().expect("a fresh pool").freeze();
-        for (conn, frames) in [(quick, 3), (slow, 5), (slower, 8)] {
+        let mut block = pool(1).take().expect("a fresh pool");
+        let frame = block.split_to(100).freeze();
+        for conn in [slower, slow, quick] {
+            clients.set_now(clients.now + Duration::from_millis(1));
             clients.open(conn);
-            (0..frames).for_each(|_| clients.send(conn, frame.clone()));
+            clients.send(conn, frame.clone());
+            clients.part_with_slowest();
         }
+        leaves(&mut clients, quick);
+        assert_eq!(cut(&mut clients, &mut commands), [0; 0], "all of them may be reading");
+        clients.set_now(clients.now + SHORT_PATIENCE);
         clients.part_with_slowest();
         clients.part_with_slowest();
-        assert_eq!(closed(&mut clients, &mut commands), [slower.slot], "one at a time");
+        assert_eq!(cut(&mut clients, &mut commands), [slower.slot], "one at a time");
         clients.close(slower);
         clients.part_with_slowest();
+        assert_eq!(cut(&mut clients, &mut commands), [slow.slot]);
         clients.close(slow);
         clients.part_with_slowest();
-        assert_eq!(closed(&mut clients, &mut commands), [slow.slot], "the last one reads");
+        assert_eq!(cut(&mut clients, &mut commands), [0; 0], "the last one reads");
+    }
+
+    #[test]
+    fn a_client_is_read_for_when_it_has_read() {
+        let (outbox, mut commands) = one_to_one(&Default::default(), &Default::default());
+        let mut clients = Clients::new(outbox, Scribe::new(pool(1)));
+        let conn = ConnId { slot: 0, generation: 1 };
+        clients.open(conn);
+        assert!(clients.may_be_read_for(conn, 100));
+        clients.reading(conn);
+        assert!(!clients.may_be_read_for(conn, 100), "one piece at a time");
+        clients.read(conn);
+        let mut block = pool(1).take().expect("a fresh pool");
+        clients.send(conn, block.split_to(100).freeze());
+        assert!(clients.may_be_read_for(conn, 101));
+        assert!(!clients.may_be_read_for(conn, 100), "as much is unread");
+        clients.outbox.flush();
+        assert!(core::iter::from_fn(|| commands.pop()).any(|it| matches!(it, Command::Mark { bytes: 100, .. })));
+        leaves(&mut clients, conn);
+        assert!(clients.may_be_read_for(conn, 100));
     }
 }

@@ -272,9 +272,13 @@ impl Hub {
     fn queue(&self, command: Command) -> Option<Rc<Connection>> {
         let find = |conn| self.table.borrow().find(conn);
         match command {
-            Command::Send { conn, frame } => find(conn).inspect(|found| found.queue.borrow_mut().push(frame)),
+            Command::Send { conn, frame } => {
+                // What comes after its end is nothing that the other side could read.
+                find(conn).filter(|found| !found.is_closing.get()).inspect(|found| found.queue.borrow_mut().push(frame))
+            }
             Command::Mark { conn, bytes } => find(conn).inspect(|found| found.queue.borrow_mut().mark(bytes)),
             Command::Close { conn } => find(conn).inspect(|found| found.is_closing.set(true)),
+            Command::Cut { conn } => find(conn).inspect(|found| found.cut()),
             Command::Leave => {
                 self.is_leaving.set(true);
                 self.leaving.notify_waiters();
@@ -285,6 +289,13 @@ impl Hub {
 }
 
 impl Connection {
+    /// Closes it without a word more.
+    fn cut(&self) {
+        self.queue.borrow_mut().clear();
+        self.is_blocked.set(false);
+        self.is_closing.set(true);
+    }
+
     /// Writes what waits, as far as the socket takes it, and leaves the rest to the connection's own task.
     fn write_out(&self) {
         self.is_touched.set(false);

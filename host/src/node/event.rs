@@ -86,6 +86,11 @@ pub(crate) enum Command {
         /// Which connection.
         conn: ConnId,
     },
+    /// Close the connection at once, and let go of what was to be sent.
+    Cut {
+        /// Which connection.
+        conn: ConnId,
+    },
     /// The node is being stopped: accept and dial no more. Other nodes are left at once, so that they look for another
     /// leader while this one closes its store; clients when that is done.
     Leave,

@@ -4,11 +4,15 @@ use super::event::{Command, Event};
 use super::mailbox::{COMMANDS, EVENTS};
 use super::state;
 use crate::config::{Config, MemoryPlan};
-use eventstream_core::config::Parameters;
+use crate::identity::Identity;
+use eventstream_core::config::{MAX_APPEND_ENTRIES, Parameters};
 use eventstream_core::pool::{Block, BlockMut, Pool, Slot};
+use eventstream_core::wire::MAX_FRAME_LEN;
 
 /// Bytes of a block. The longest frame fits, and a read of a busy socket fills it with many.
 pub(crate) const BLOCK_LEN: usize = 65_536;
+/// Bytes of a block of the reader: two frames fit, whatever their lengths. Of the longest a block above takes one.
+const PAIR_LEN: usize = 2 * MAX_FRAME_LEN;
 
 /// Bytes that a client may have on their way to it unread; beyond, its subscriptions fall back to the reader. A client
 /// that has twice as much unread is closed.
@@ -37,9 +41,9 @@ pub(crate) struct Pools {
     pub(crate) entries: StaticPool,
     /// Messages to clients.
     pub(crate) to_clients: StaticPool,
-    /// Messages to other nodes.
+    /// Answers to the handshakes of other nodes. What is said to them later has a [pool](link_pool) for each of them.
     pub(crate) to_peers: StaticPool,
-    /// What the reader has read for other nodes and for the engine.
+    /// What the reader has read for other nodes and for the engine: a share of [`SHARE_BLOCKS`] for each of them.
     pub(crate) reader: StaticPool,
     /// What the reader has read for subscriptions.
     pub(crate) feeds: StaticPool,
@@ -97,8 +101,12 @@ pub(crate) enum Shortage {
 /// Blocks of each pool that the configuration does not size.
 const ENTRY_BLOCKS: usize = 64;
 const TO_CLIENT_BLOCKS: usize = 64;
-const TO_PEER_BLOCKS: usize = 16;
-const READER_BLOCKS: usize = 64;
+const TO_PEER_BLOCKS: usize = 2;
+/// Messages to one node that have not left: all that the protocol may have in flight, each with one entry, and the
+/// heartbeats of some minutes.
+const LINK_BLOCKS: usize = 4;
+/// What the reader has read for one other node, or for the engine: one append, which begins in what others left of a block.
+const SHARE_BLOCKS: usize = entry_blocks(MAX_APPEND_ENTRIES) + 1;
 const FEED_BLOCKS: usize = 64;
 /// Beside room for a checkpoint of everything.
 const ROW_BLOCKS: usize = 16;
@@ -112,7 +120,7 @@ impl Pools {
             entries: pool(ENTRY_BLOCKS),
             to_clients: pool(TO_CLIENT_BLOCKS),
             to_peers: pool(TO_PEER_BLOCKS),
-            reader: pool(READER_BLOCKS),
+            reader: pool_of(reader_blocks(&config.identity), PAIR_LEN),
             feeds: pool(FEED_BLOCKS),
             rows: pool(row_blocks(&config.identity.parameters)),
         }
@@ -121,12 +129,17 @@ impl Pools {
     /// Whether frames may be lent to subscribers, who may hold them for long. Those that read are then served by the
     /// reader; those that do not keep what they have, and it leaves enough for everybody else.
     pub(crate) fn can_lend(&self) -> bool {
-        self.shortage() == Shortage::None && self.feeds.free() * 2 >= self.feeds.capacity()
+        self.shortage() == Shortage::None && !self.feeds_are_short()
     }
 
-    /// Whether messages to clients may soon find no room any more.
-    pub(crate) fn messages_are_short(&self) -> bool {
-        self.to_clients.free() * 4 < self.to_clients.capacity()
+    /// Whether messages to clients may soon find no room any more, or what is read for their subscriptions.
+    pub(crate) fn clients_hold_most(&self) -> bool {
+        [self.to_clients, self.feeds].into_iter().any(|pool| pool.free() * 4 < pool.capacity())
+    }
+
+    /// Whether what is read for a subscription is to be little.
+    pub(crate) fn feeds_are_short(&self) -> bool {
+        self.feeds.free() * 2 < self.feeds.capacity()
     }
 
     /// How few blocks are left for the log's newest entries.
@@ -143,14 +156,15 @@ impl Pools {
 }
 
 /// What the node's pools add to the configuration's plan.
-pub(crate) fn plan(parameters: &Parameters) -> MemoryPlan {
+pub(crate) fn plan(identity: &Identity) -> MemoryPlan {
+    let peers = identity.peers().count();
     let mut plan = MemoryPlan::default();
     plan.add("blocks for entries made here", ENTRY_BLOCKS * BLOCK_LEN);
     plan.add("blocks for messages to clients", TO_CLIENT_BLOCKS * BLOCK_LEN);
-    plan.add("blocks for messages to other nodes", TO_PEER_BLOCKS * BLOCK_LEN);
-    plan.add("blocks for reads from disk", (READER_BLOCKS + FEED_BLOCKS) * BLOCK_LEN);
+    plan.add("blocks for messages to other nodes", (TO_PEER_BLOCKS + peers * LINK_BLOCKS) * BLOCK_LEN);
+    plan.add("blocks for reads from disk", reader_blocks(identity) * PAIR_LEN + FEED_BLOCKS * BLOCK_LEN);
     plan.add("rings between sockets and engine", 2 * (EVENTS * size_of::<Event>() + COMMANDS * size_of::<Command>()));
-    plan.add("blocks for rows of the applied state", row_blocks(parameters) * BLOCK_LEN);
+    plan.add("blocks for rows of the applied state", row_blocks(&identity.parameters) * BLOCK_LEN);
     plan
 }
 
@@ -159,9 +173,28 @@ fn row_blocks(parameters: &Parameters) -> usize {
     ROW_BLOCKS + 2 * state::checkpoint_bytes(parameters).div_ceil(BLOCK_LEN)
 }
 
+/// A share for each other node and one for the engine, and the block that the reader is packing.
+fn reader_blocks(identity: &Identity) -> usize {
+    (identity.peers().count() + 1) * SHARE_BLOCKS + 1
+}
+
+/// Blocks of the reader's pool that so many entries take at most.
+pub(crate) const fn entry_blocks(entries: usize) -> usize {
+    entries.div_ceil(PAIR_LEN / MAX_FRAME_LEN)
+}
+
+/// The pool of what is said to one other node, so that one that reads slowly takes no room from the others.
+pub(crate) fn link_pool() -> StaticPool {
+    pool(LINK_BLOCKS)
+}
+
 /// A pool of `blocks` blocks in leaked memory.
 pub(crate) fn pool(blocks: usize) -> StaticPool {
-    let memory = vec![0; blocks * BLOCK_LEN].leak();
+    pool_of(blocks, BLOCK_LEN)
+}
+
+fn pool_of(blocks: usize, block_len: usize) -> StaticPool {
+    let memory = vec![0; blocks * block_len].leak();
     let slots = (0..blocks).map(|_| Slot::new()).collect::<Vec<_>>().leak();
     Box::leak(Box::new(Pool::new(memory, slots)))
 }

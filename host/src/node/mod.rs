@@ -56,7 +56,12 @@
 //! | proposed and not applied | half the clients' pool | batches wait, for 5 s at most; sockets are read while the pool has blocks |
 //! | batches of one client without an answer | 1 MiB, told in the welcome | `Refused`, retryable |
 //! | unread by a client | 1 MiB; 2 MiB | its subscriptions fall back to the reader; it is closed |
+//! | of that, read from disk for it | two pieces of 128 KiB, or of 32 KiB while half of those blocks are in use | its subscriptions wait until it has read |
+//! | blocks of what clients have not read | three quarters | who has left something unread for longest, for 200 ms at least, is closed |
 //! | queue of a peer's link | 12 MiB | appends are dropped (the protocol finds it by heartbeats), then the link is closed |
+//! | of that, read from disk | one append | the next ones wait until it has left |
+//! | of that, lent from memory | 64 KiB and an append while a pool of entries is three quarters in use | the next ones wait until it has left |
+//! | messages on a peer's link | 4 blocks (`memory`) | the link is closed |
 //! | tail | a quarter of the clients' pool | entries that are durable, applied and indexed go; a peer that still lacks them is fed by the reader |
 //!
 //! # What can fail

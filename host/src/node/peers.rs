@@ -3,10 +3,14 @@
 //! An append is a message followed by its entries; it is taken and given whole. Entries that memory no longer holds are
 //! fetched by the reader first, and later appends to the same peer wait behind, so that they arrive in order; everything
 //! else overtakes.
+//!
+//! A peer that reads slowly holds what is on its way to it, and of no pool so much that others go short: its messages
+//! have blocks of their own, of what was fetched for it one append is on its way at a time, and while memory for
+//! entries is short it gets more of them only when what it has been sent has left.
 
 use super::event::{Command, ConnId};
 use super::mailbox::{COMMANDS, Outbox};
-use super::memory::{PEER_QUEUE, SharedFrame};
+use super::memory::{BLOCK_LEN, PEER_QUEUE, SharedFrame, Shortage, link_pool};
 use super::message::Scribe;
 use super::reader::{Job, Purpose};
 use super::tail::Tail;
@@ -20,7 +24,9 @@ use std::collections::VecDeque;
 
 /// After this many bytes sent to a link its progress is asked for.
 const MARK_EVERY: usize = PEER_QUEUE / 8;
-/// Appends to one peer that wait for the reader, at most; the next ones are dropped, and found missing by heartbeats.
+/// While memory is short, a peer with more than this on its way gets no entries from there: they wait.
+const UNSENT_WHEN_SHORT: usize = BLOCK_LEN;
+/// Appends to one peer that wait, at most; the next ones are dropped, and found missing by heartbeats.
 const MAX_WAITING: usize = 64;
 
 /// All other nodes.
@@ -50,7 +56,11 @@ pub(crate) struct Peer {
     unsent: usize,
     /// Bytes of it that no mark covers yet.
     unmarked: usize,
-    /// Appends that wait for the reader, in order.
+    /// Bytes of it up to the end of the last append that the reader has read for.
+    fetched: usize,
+    /// Where its messages are written.
+    scribe: Scribe,
+    /// Appends that wait for the reader, or until others have left, in order.
     waiting: VecDeque<Message>,
     /// The request that the first of them waits for.
     ticket: Option<u64>,
@@ -139,11 +149,13 @@ impl Peers {
         None
     }
 
-    /// Bytes have left a link.
-    pub(crate) fn sent(&mut self, conn: ConnId, bytes: usize) {
-        if let Some(peer) = self.table.iter_mut().find(|peer| peer.link == Some(conn)) {
-            peer.unsent -= bytes;
-        }
+    /// Bytes have left a link. Returns what the reader has to read now, if anything.
+    pub(crate) fn sent(&mut self, conn: ConnId, bytes: usize, tail: &Tail, shortage: Shortage) -> Option<Job> {
+        let position = self.table.iter().position(|peer| peer.link == Some(conn))?;
+        let peer = &mut self.table[position];
+        peer.unsent -= bytes;
+        peer.fetched = peer.fetched.saturating_sub(bytes);
+        self.next_waiting(position, tail, shortage)
     }
 
     /// The node whose open inbound connection this is.
@@ -168,26 +180,28 @@ impl Peers {
 
     /// Sends a message to its peer, an append with its entries. What cannot be sent is dropped: the protocol expects
     /// that. Returns what the reader has to read first, if anything.
-    pub(crate) fn send(&mut self, message: &Message, tail: &Tail) -> Option<Job> {
+    pub(crate) fn send(&mut self, message: &Message, tail: &Tail, shortage: Shortage) -> Option<Job> {
         let position = self.table.iter().position(|peer| peer.member.id == message.to)?;
-        match entries_of(message) {
-            None => self.transmit(position, message, core::iter::empty()),
-            Some((first, last)) if self.table[position].waiting.is_empty() && tail.holds(first, last) => {
-                self.transmit_from(position, message, tail);
-            }
-            Some(_) => {
-                let peer = &mut self.table[position];
-                if peer.link.is_some() && peer.waiting.len() < MAX_WAITING {
-                    peer.waiting.push_back(*message);
-                    return self.next_waiting(position, tail);
-                }
-            }
+        if entries_of(message).is_none() {
+            self.transmit(position, message, core::iter::empty());
+            return None;
         }
-        None
+        let peer = &mut self.table[position];
+        if peer.link.is_none() || peer.waiting.len() >= MAX_WAITING {
+            return None;
+        }
+        peer.waiting.push_back(*message);
+        self.next_waiting(position, tail, shortage)
     }
 
     /// The reader has read what a peer's first waiting append needs. Returns what it has to read next.
-    pub(crate) fn fetched(&mut self, purpose: Purpose, frames: &[SharedFrame], tail: &Tail) -> Option<Job> {
+    pub(crate) fn fetched(
+        &mut self,
+        purpose: Purpose,
+        frames: &[SharedFrame],
+        tail: &Tail,
+        shortage: Shortage,
+    ) -> Option<Job> {
         let Purpose::Peer { peer: position, ticket } = purpose else { return None };
         let peer = &mut self.table[position];
         if peer.ticket != Some(ticket) {
@@ -198,8 +212,9 @@ impl Peers {
         let is_whole = entries_of(&message).is_some_and(|(first, last)| frames.len() as u64 == last.0 + 1 - first.0);
         if is_whole {
             self.transmit(position, &message, frames.iter());
+            self.table[position].fetched = self.table[position].unsent;
         }
-        self.next_waiting(position, tail)
+        self.next_waiting(position, tail, shortage)
     }
 
     /// The reader takes no job: appends of the peer that wait for it are dropped, and found missing by heartbeats.
@@ -218,29 +233,31 @@ impl Peers {
         }
     }
 
-    /// Sends waiting appends that the tail can serve; stops at the first that the reader has to serve.
-    fn next_waiting(&mut self, position: usize, tail: &Tail) -> Option<Job> {
-        while self.table[position].ticket.is_none() {
-            let message = *self.table[position].waiting.front()?;
+    /// Sends waiting appends that the tail can serve; stops at the first that the reader has to serve, or that has to
+    /// wait until others have left.
+    fn next_waiting(&mut self, position: usize, tail: &Tail, shortage: Shortage) -> Option<Job> {
+        loop {
+            let peer = &mut self.table[position];
+            let message = *peer.waiting.front().filter(|_| peer.ticket.is_none())?;
             let (first, last) = entries_of(&message)?;
-            if !tail.holds(first, last) {
-                self.tickets += 1;
-                self.table[position].ticket = Some(self.tickets);
-                return Some(Job::Entries {
-                    purpose: Purpose::Peer { peer: position, ticket: self.tickets },
-                    first,
-                    last,
-                });
+            let is_held = tail.holds(first, last);
+            let may_go = if is_held {
+                shortage == Shortage::None || peer.unsent <= UNSENT_WHEN_SHORT
+            } else {
+                peer.fetched == 0
+            };
+            if !may_go {
+                self.mark(position);
+                return None;
             }
-            self.table[position].waiting.pop_front();
-            self.transmit_from(position, &message, tail);
-        }
-        None
-    }
-
-    fn transmit_from(&mut self, position: usize, message: &Message, tail: &Tail) {
-        if let Some((first, last)) = entries_of(message) {
-            self.transmit(position, message, tail.range(first, last));
+            if !is_held {
+                self.tickets += 1;
+                peer.ticket = Some(self.tickets);
+                let purpose = Purpose::Peer { peer: position, ticket: self.tickets };
+                return Some(Job::Entries { purpose, first, last });
+            }
+            peer.waiting.pop_front();
+            self.transmit(position, &message, tail.range(first, last));
         }
     }
 
@@ -253,14 +270,14 @@ impl Peers {
         let peer = &mut self.table[position];
         let Some(conn) = peer.link else { return };
         let bytes: usize = frames.clone().map(|frame| frame.len()).sum();
-        if peer.unsent + bytes > PEER_QUEUE {
+        let has_room = peer.unsent + bytes <= PEER_QUEUE;
+        let Some(head) = has_room.then(|| peer.scribe.write(&Control::Peer(*message))).flatten() else {
             // What does not even read heartbeats is given up.
             if bytes == 0 {
                 self.outbox.send(Command::Close { conn });
             }
             return;
-        }
-        let Some(head) = self.scribe.write(&Control::Peer(*message)) else { return };
+        };
         peer.unsent += head.len() + bytes;
         peer.unmarked += head.len() + bytes;
         self.outbox.send(Command::Send { conn, frame: head });
@@ -268,7 +285,16 @@ impl Peers {
             self.outbox.send(Command::Send { conn, frame: frame.clone() });
         }
         if peer.unmarked >= MARK_EVERY {
-            self.outbox.send(Command::Mark { conn, bytes: core::mem::take(&mut peer.unmarked) });
+            self.mark(position);
+        }
+    }
+
+    /// Asks to be told when all that was sent has left.
+    fn mark(&mut self, position: usize) {
+        let peer = &mut self.table[position];
+        let bytes = core::mem::take(&mut peer.unmarked);
+        if let Some(conn) = peer.link.filter(|_| bytes > 0) {
+            self.outbox.send(Command::Mark { conn, bytes });
         }
     }
 
@@ -287,6 +313,8 @@ impl Peer {
             incoming: None,
             unsent: 0,
             unmarked: 0,
+            fetched: 0,
+            scribe: Scribe::new(link_pool()),
             waiting: VecDeque::new(),
             ticket: None,
             heard: None,
@@ -336,7 +364,7 @@ impl Peer {
     }
 
     fn forget_outgoing(&mut self) {
-        (self.unsent, self.unmarked, self.ticket) = (0, 0, None);
+        (self.unsent, self.unmarked, self.fetched, self.ticket) = (0, 0, 0, None);
         self.waiting.clear();
     }
 }
@@ -371,7 +399,7 @@ mod tests {
 
     fn identity() -> Identity {
         let address = |port: u16| format!("127.0.0.1:{port}").parse().expect("an address");
-        let nodes = [(NodeId(1), address(9_001)), (NodeId(2), address(9_002))];
+        let nodes = [1, 2, 3].map(|node| (NodeId(node), address(9_000 + node)));
         Identity::new_cluster(&nodes, Parameters::default()).expect("a good cluster").remove(0)
     }
 
@@ -450,16 +478,16 @@ mod tests {
         let pool = pool(8);
         let mut tail = Tail::new(Index(6), 1 << 20);
         (7..=8).for_each(|index| tail.push(Index(index), entry(pool, index, 2).1));
-        let job = peers.send(&append(&me, 1, 2, 5, 2), &tail);
+        let job = peers.send(&append(&me, 1, 2, 5, 2), &tail, Shortage::None);
         let Some(Job::Entries { purpose, first: Index(5), last: Index(6) }) = job else { panic!("{job:?}") };
-        assert!(peers.send(&append(&me, 1, 2, 7, 2), &tail).is_none());
+        assert!(peers.send(&append(&me, 1, 2, 7, 2), &tail, Shortage::None).is_none());
         assert_eq!(sent(&mut peers, &mut inbox), [], "the second one waits for the first");
         let mut heartbeat = append(&me, 1, 2, 7, 0);
         heartbeat.body = Body::Heartbeat { commit: Index(0), round: 1 };
-        assert!(peers.send(&heartbeat, &tail).is_none());
+        assert!(peers.send(&heartbeat, &tail, Shortage::None).is_none());
         assert_eq!(sent(&mut peers, &mut inbox), [Kind::Peer], "a heartbeat waits for nothing");
         let frames = [entry(pool, 5, 2).1, entry(pool, 6, 2).1];
-        assert!(peers.fetched(purpose, &frames, &tail).is_none());
+        assert!(peers.fetched(purpose, &frames, &tail, Shortage::None).is_none());
         let both = [Kind::Peer, Kind::Empty, Kind::Empty, Kind::Peer, Kind::Empty, Kind::Empty];
         assert_eq!(sent(&mut peers, &mut inbox), both);
     }
@@ -470,11 +498,11 @@ mod tests {
         let pool = pool(4);
         let mut tail = Tail::new(Index(6), 1 << 20);
         tail.push(Index(7), entry(pool, 7, 2).1);
-        let job = peers.send(&append(&me, 1, 2, 5, 1), &tail).expect("it is on disk only");
+        let job = peers.send(&append(&me, 1, 2, 5, 1), &tail, Shortage::None).expect("it is on disk only");
         peers.not_fetched(&job);
-        assert!(peers.send(&append(&me, 1, 2, 7, 1), &tail).is_none());
+        assert!(peers.send(&append(&me, 1, 2, 7, 1), &tail, Shortage::None).is_none());
         assert_eq!(sent(&mut peers, &mut inbox), [Kind::Peer, Kind::Empty]);
-        assert!(peers.send(&append(&me, 1, 2, 5, 1), &tail).is_some(), "it is asked for again");
+        assert!(peers.send(&append(&me, 1, 2, 5, 1), &tail, Shortage::None).is_some(), "it is asked for again");
     }
 
     #[test]
@@ -496,10 +524,84 @@ mod tests {
     fn what_was_read_for_a_link_that_is_gone_is_not_sent() {
         let (me, mut peers, mut inbox) = linked();
         let (pool, tail) = (pool(4), Tail::new(Index(9), 1 << 20));
-        let Some(Job::Entries { purpose, .. }) = peers.send(&append(&me, 1, 2, 5, 1), &tail) else { panic!("no job") };
+        let Some(Job::Entries { purpose, .. }) = peers.send(&append(&me, 1, 2, 5, 1), &tail, Shortage::None) else {
+            panic!("no job")
+        };
         assert_eq!(peers.closed(CONN), Some(Loss::Link(NodeId(2))));
         peers.link_opened(NodeId(2), ConnId { slot: 0, generation: 2 });
-        assert!(peers.fetched(purpose, &[entry(pool, 5, 2).1], &tail).is_none());
+        assert!(peers.fetched(purpose, &[entry(pool, 5, 2).1], &tail, Shortage::None).is_none());
         assert_eq!(sent(&mut peers, &mut inbox), []);
+    }
+
+    /// What was asked for is reported as sent: how many marks there were, and what the reader is to read then.
+    fn leaves(peers: &mut Peers, inbox: &mut Inbox<Command, COMMANDS>, tail: &Tail, shortage: Shortage) -> Vec<Job> {
+        peers.outbox.flush();
+        let marks: Vec<usize> = core::iter::from_fn(|| inbox.pop())
+            .filter_map(|command| if let Command::Mark { bytes, .. } = command { Some(bytes) } else { None })
+            .collect();
+        marks.into_iter().filter_map(|bytes| peers.sent(CONN, bytes, tail, shortage)).collect()
+    }
+
+    #[test]
+    fn a_slow_peer_holds_one_append_of_what_was_read_for_it() {
+        let (me, mut peers, mut inbox) = linked();
+        let (pool, tail) = (pool(4), Tail::new(Index(9), 1 << 20));
+        let job = peers.send(&append(&me, 1, 2, 5, 1), &tail, Shortage::None);
+        let Some(Job::Entries { purpose, .. }) = job else { panic!("{job:?}") };
+        assert!(peers.send(&append(&me, 1, 2, 6, 1), &tail, Shortage::None).is_none());
+        assert!(peers.fetched(purpose, &[entry(pool, 5, 2).1], &tail, Shortage::None).is_none(), "it has not left");
+        assert!(peers.send(&append(&me, 1, 2, 7, 1), &tail, Shortage::None).is_none(), "it has not left yet");
+        let jobs = leaves(&mut peers, &mut inbox, &tail, Shortage::None);
+        assert!(matches!(jobs[..], [Job::Entries { first: Index(6), .. }]), "{jobs:?}");
+    }
+
+    #[test]
+    fn while_memory_is_short_a_peer_gets_more_of_it_when_the_rest_has_left() {
+        let (me, mut peers, mut inbox) = linked();
+        let pool = pool(8);
+        let mut tail = Tail::new(Index(4), 1 << 20);
+        (5..=9).for_each(|index| {
+            let mut block = pool.take().expect("a block");
+            block.truncate(20_000);
+            tail.push(Index(index), block.freeze());
+        });
+        let given = |peers: &mut Peers, first, shortage| {
+            assert!(peers.send(&append(&me, 1, 2, first, 1), &tail, shortage).is_none());
+            peers.table[0].waiting.is_empty()
+        };
+        assert!((5..=8).all(|index| given(&mut peers, index, Shortage::Some)), "it may be reading");
+        assert!(!given(&mut peers, 9, Shortage::Some), "it is not");
+        leaves(&mut peers, &mut inbox, &tail, Shortage::Some);
+        assert!(peers.table[0].waiting.is_empty(), "it was");
+        assert!(given(&mut peers, 9, Shortage::None), "there is memory for those that do not");
+    }
+
+    #[test]
+    fn what_one_peer_does_not_read_leaves_the_others_their_messages() {
+        let me = identity();
+        let (outbox, mut inbox) = one_to_one(&Default::default(), &Default::default());
+        let mut peers = Peers::new(&me, outbox, Scribe::new(pool(2)));
+        let (slow, quick) = (CONN, ConnId { slot: 1, generation: 1 });
+        peers.link_opened(NodeId(2), slow);
+        peers.link_opened(NodeId(3), quick);
+        let tail = Tail::new(Index(9), 1 << 20);
+        let heartbeat =
+            |to| Message { body: Body::Heartbeat { commit: Index(0), round: 1 }, ..append(&me, 1, to, 5, 0) };
+        let (mut unread, mut heard) = (Vec::new(), 0);
+        // As many as do not fit the slow one's blocks.
+        for _ in 0..10_000 {
+            peers.send(&heartbeat(2), &tail, Shortage::None);
+            peers.send(&heartbeat(3), &tail, Shortage::None);
+            peers.outbox.flush();
+            while let Some(command) = inbox.pop() {
+                match command {
+                    Command::Send { conn, .. } if conn == quick => heard += 1,
+                    Command::Close { conn } => assert_eq!(conn, slow, "the slow one is given up"),
+                    other => unread.push(other),
+                }
+            }
+        }
+        assert_eq!(heard, 10_000);
+        assert!(unread.len() < 10_000);
     }
 }

@@ -1,9 +1,10 @@
 //! The thread that reads what memory no longer holds: entries for a peer that lags or for the engine after a start, and
 //! the events of a topic for a subscription that catches up. Each job is bounded, and reads into blocks of a pool.
 
+use super::event::ConnId;
 use super::excerpt::Excerpt;
 use super::legal::payload;
-use super::memory::{Packer, Pools, SharedFrame, StaticPool};
+use super::memory::{Packer, Pools, SharedFrame, StaticPool, entry_blocks};
 use crate::checksum::CRC;
 use crate::storage::{Reader as Store, StoreError, TopicRow};
 use core::ops::ControlFlow;
@@ -19,14 +20,16 @@ use std::panic::{catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle, Thread};
 
-/// Jobs that wait, at most: one for each subscription that catches up, the rest waits in the engine.
+/// Jobs that wait, at most: one for each connection with a subscription that catches up, the rest waits in the engine.
 pub(crate) const JOBS: usize = 256;
 /// Places of them that subscriptions leave to the log: to peers that lag, and to the engine itself.
 const JOBS_FOR_ENTRIES: usize = 32;
 /// Entries that one job reads for a subscription, at most, ...
 const FEED_ROWS: usize = 64;
-/// ... and about how many bytes.
-const FEED_BYTES: usize = 128 << 10;
+/// ... and about how many bytes, ...
+pub(crate) const PIECE_BYTES: usize = 128 << 10;
+/// ... or, while memory is short, so many: a block holds them.
+pub(crate) const SHORT_PIECE_BYTES: usize = 32 << 10;
 /// Blocks with which a job for a subscription gets on: one to read into, and one for what is cut out of that.
 const FEED_BLOCKS: usize = 2;
 /// An empty pool is looked at again after this long: its blocks come back from sockets.
@@ -54,6 +57,8 @@ pub(crate) enum Job {
         name: Arc<str>,
         /// The offset.
         from: Offset,
+        /// About how many bytes are enough.
+        bytes: usize,
     },
 }
 
@@ -76,6 +81,8 @@ pub(crate) enum Purpose {
 pub(crate) struct Ticket {
     /// The subscription.
     pub(crate) subscription: u32,
+    /// The client's connection.
+    pub(crate) conn: ConnId,
     /// The request.
     pub(crate) number: u64,
     /// The topic rows of entries up to here were visible when it was made.
@@ -280,12 +287,12 @@ impl Worker {
         })
     }
 
-    /// Whether there are blocks for a job: in the worst case one for each entry, and what is left of the last one.
+    /// Whether there are blocks for a job.
     fn has_blocks(&self, job: &Job) -> bool {
         match *job {
             Job::Entries { first, last, .. } => {
                 let pool = self.entries.pool();
-                pool.free() >= ((last.0 + 2 - first.0) as usize).min(pool.capacity())
+                pool.free() >= entry_blocks((last.0 + 1 - first.0) as usize).min(pool.capacity())
             }
             Job::Feed { .. } => self.feeds.free() >= FEED_BLOCKS.min(self.feeds.capacity()),
         }
@@ -308,8 +315,8 @@ impl Worker {
         }
         match job {
             Job::Entries { purpose, first, last } => self.read_entries(purpose, first, last),
-            Job::Feed { ticket, topic, ref name, from } => {
-                let found = self.read_feed(topic, name, from)?;
+            Job::Feed { ticket, topic, ref name, from, bytes } => {
+                let found = self.read_feed(topic, name, from, bytes)?;
                 if found.is_none() {
                     self.deferred.push_back(job);
                 }
@@ -355,6 +362,7 @@ impl Worker {
         topic: TopicId,
         name: &str,
         from: Offset,
+        enough: usize,
     ) -> Result<Option<Vec<(TopicRow, Excerpt)>>, ReadError> {
         let mut rows = Vec::with_capacity(FEED_ROWS);
         self.store.topic_rows(topic, from, |row| {
@@ -387,7 +395,7 @@ impl Worker {
             };
             bytes += excerpt.frame.len();
             found.push((row, excerpt));
-            if bytes >= FEED_BYTES {
+            if bytes >= enough {
                 break;
             }
         }
@@ -452,8 +460,11 @@ mod tests {
         let mut reader = Reader::start(opened.reader, &pools, Arc::default(), || {}).expect("a thread");
         let purpose = Purpose::Peer { peer: 0, ticket: 1 };
         reader.push(Job::Entries { purpose, first: Index(1), last: Index(2) }).expect("room");
-        let ticket = Ticket { subscription: 0, number: 1, visible: Index(0) };
-        reader.push(Job::Feed { ticket, topic: TopicId(0), name: "t".into(), from: Offset(0) }).expect("room");
+        let conn = ConnId { slot: 0, generation: 1 };
+        let ticket = Ticket { subscription: 0, conn, number: 1, visible: Index(0) };
+        reader
+            .push(Job::Feed { ticket, topic: TopicId(0), name: "t".into(), from: Offset(0), bytes: 1 })
+            .expect("room");
         assert_eq!(next(&mut reader), Some('f'));
         drop(slow_peer);
         assert_eq!(next(&mut reader), Some('e'));

@@ -41,6 +41,11 @@ impl SendQueue {
         self.items.push_back(Item::Mark(bytes));
     }
 
+    /// Lets go of everything.
+    pub(crate) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
         self.items.is_empty()

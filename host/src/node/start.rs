@@ -68,7 +68,7 @@ pub enum StartError {
 #[must_use]
 pub fn memory_plan(config: &Config) -> MemoryPlan {
     let mut plan = config.memory();
-    plan.extend(memory::plan(&config.identity.parameters));
+    plan.extend(memory::plan(&config.identity));
     plan.extend(state::memory(&config.identity.parameters));
     plan.extend(storage::memory());
     plan

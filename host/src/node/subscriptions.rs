@@ -59,7 +59,7 @@ pub(crate) enum Pace {
     Hungry,
     /// The reader reads for it.
     Reading,
-    /// Its connection takes no more for now.
+    /// Its connection takes no more for now, or is read for on behalf of another subscription.
     Full,
     /// What it needs next is applied but not visible to the reader yet.
     Unindexed,

@@ -108,12 +108,15 @@ impl Engine {
                 self.journal.show_rows();
                 break;
             }
-            let held = self.tail.entry(next).cloned();
-            let Some(frame) = held.or_else(|| self.replay.take(next)) else {
+            // What was read for this is not lent to subscribers: they could keep the engine from reading on.
+            if let Some(frame) = self.tail.entry(next).cloned() {
+                self.apply(next, &frame, self.pools.can_lend())?;
+            } else if let Some(frame) = self.replay.take(next) {
+                self.apply(next, &frame, false)?;
+            } else {
                 self.fetch_for_replay(next);
                 break;
-            };
-            self.apply(next, &frame)?;
+            }
         }
         if self.applied() > before {
             self.journal.end_rows(self.applied());
@@ -131,7 +134,7 @@ impl Engine {
         }
     }
 
-    fn apply(&mut self, index: Index, frame: &SharedFrame) -> Result<(), NodeError> {
+    fn apply(&mut self, index: Index, frame: &SharedFrame, can_lend: bool) -> Result<(), NodeError> {
         let header = match peek(frame, CRC) {
             Ok(Some(header)) if header.index() == index => header,
             _ => return Err(NodeError::WrongEntry(index)),
@@ -142,7 +145,7 @@ impl Engine {
             .map_err(|error| NodeError::Apply { index, error })?;
         self.answer(&header, &outcomes);
         for slice in outcomes.topics() {
-            self.publish(&header, frame, slice, outcomes.topics().len() == 1);
+            self.publish(&header, frame, slice, can_lend, outcomes.topics().len() == 1);
         }
         self.replay.outcomes = outcomes;
         Ok(())
@@ -178,7 +181,7 @@ impl Engine {
     }
 
     /// Events of one topic are there: a row of the index, and deliveries to those who follow live.
-    fn publish(&mut self, header: &Header, frame: &SharedFrame, slice: &TopicSlice, is_only: bool) {
+    fn publish(&mut self, header: &Header, frame: &SharedFrame, slice: &TopicSlice, can_lend: bool, is_only: bool) {
         let row = Row { index: header.index(), topic: slice.topic, first_offset: slice.first_offset, mask: slice.mask };
         self.replay.recent.push(row);
         self.journal.row(&storage::Row::Topic {
@@ -190,7 +193,7 @@ impl Engine {
         if self.subscriptions.live(row.topic).is_empty() {
             return;
         }
-        let excerpt = if !self.pools.can_lend() {
+        let excerpt = if !can_lend {
             None
         } else if is_only {
             Some(Excerpt { frame: frame.clone(), mask: row.mask })

@@ -5,9 +5,9 @@ use super::apply::batch_of;
 use crate::checksum::CRC;
 use crate::node::event::ConnId;
 use crate::node::excerpt::{Excerpt, without_first};
-use crate::node::reader::{Job, Ticket};
+use crate::node::reader::{Job, PIECE_BYTES, SHORT_PIECE_BYTES, Ticket};
 use crate::node::recent::Row;
-use crate::node::subscriptions::Pace;
+use crate::node::subscriptions::{Pace, Subscription};
 use crate::storage::TopicRow;
 use eventstream_core::id::{Index, Offset, TopicId};
 use eventstream_core::wire::{CaughtUp, Control, Delivery, EndReason, peek};
@@ -55,7 +55,7 @@ impl Engine {
         }
     }
 
-    /// A connection has room again.
+    /// A connection may have room again, or be read for.
     pub(super) fn resume_feeds(&mut self, conn: ConnId) {
         let Some(ids) = self.clients.subscriptions(conn) else { return };
         for &id in ids.iter() {
@@ -68,6 +68,9 @@ impl Engine {
     /// The reader has read for a subscription.
     pub(super) fn feed_from_disk(&mut self, ticket: Ticket, found: Vec<(TopicRow, Excerpt)>) {
         let id = ticket.subscription;
+        self.clients.read(ticket.conn);
+        // The reader reads for one subscription of a connection at a time: the next ones come before this one.
+        self.resume_feeds(ticket.conn);
         let waits =
             self.subscriptions.get(id).is_some_and(|one| (one.pace, one.ticket) == (Pace::Reading, ticket.number));
         if !waits {
@@ -106,11 +109,22 @@ impl Engine {
         let rows: Vec<Row> = held.map_or_else(Vec::new, |rows| rows.take(FRAMES_A_TURN).collect());
         self.subscriptions.requeue(id);
         if self.feed_from_memory(id, &subscription.name, &rows) == 0 {
-            let number = self.subscriptions.next_ticket(id);
-            let ticket = Ticket { subscription: id, number, visible: self.journal.visible() };
-            if self.read(Job::Feed { ticket, topic, name: subscription.name, from: subscription.next }) {
-                self.subscriptions.set_pace(id, Pace::Reading);
-            }
+            self.feed_by_reader(id, topic, subscription);
+        }
+    }
+
+    /// Has the reader read for a subscription, if its connection has read what was read for it before.
+    fn feed_by_reader(&mut self, id: u32, topic: TopicId, subscription: Subscription) {
+        let conn = subscription.conn;
+        let bytes = if self.pools.feeds_are_short() { SHORT_PIECE_BYTES } else { PIECE_BYTES };
+        if !self.clients.may_be_read_for(conn, bytes) {
+            return self.subscriptions.set_pace(id, Pace::Full);
+        }
+        let number = self.subscriptions.next_ticket(id);
+        let ticket = Ticket { subscription: id, conn, number, visible: self.journal.visible() };
+        if self.read(Job::Feed { ticket, topic, name: subscription.name, from: subscription.next, bytes }) {
+            self.clients.reading(conn);
+            self.subscriptions.set_pace(id, Pace::Reading);
         }
     }
 

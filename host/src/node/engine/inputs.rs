@@ -38,7 +38,7 @@ impl Engine {
                 }
                 Piece::Entries { purpose: Purpose::Replay, first, frames } => self.replay.fetched(first, frames),
                 Piece::Entries { purpose, frames, .. } => {
-                    let job = self.peers.fetched(purpose, &frames, &self.tail);
+                    let job = self.peers.fetched(purpose, &frames, &self.tail, self.pools.shortage());
                     self.read_for_peer(job);
                 }
                 Piece::Feed { ticket, found } => self.feed_from_disk(ticket, found),
@@ -76,9 +76,8 @@ impl Engine {
             }
             Event::Frame { conn, header, runs, bytes } => self.take_request(conn, &header, runs, bytes),
             Event::Sent { conn, bytes } => {
-                if self.clients.sent(conn, bytes) {
-                    self.resume_feeds(conn);
-                }
+                self.clients.sent(conn, bytes);
+                self.resume_feeds(conn);
             }
             Event::Closed { conn } => {
                 for id in self.clients.close(conn) {
@@ -103,7 +102,10 @@ impl Engine {
             }
             Event::Opened { role: Role::Client, .. } => {}
             Event::Frame { conn, header, bytes, .. } => self.take_peer_frame(conn, &header, bytes),
-            Event::Sent { conn, bytes } => self.peers.sent(conn, bytes),
+            Event::Sent { conn, bytes } => {
+                let job = self.peers.sent(conn, bytes, &self.tail, self.pools.shortage());
+                self.read_for_peer(job);
+            }
             Event::Closed { conn } => match self.peers.closed(conn) {
                 Some(Loss::Link(node)) => self.replica.handle_disconnected(self.now, node),
                 Some(Loss::Process(node)) => self.replica.handle_reset(self.now, node),

@@ -178,6 +178,7 @@ impl Engine {
     /// One round: what came in, what is due, what is to be done about it.
     fn step(&mut self) -> Result<Progress, NodeError> {
         self.now = self.clock.now();
+        self.clients.set_now(self.now);
         self.take_reports()?;
         self.take_pieces()?;
         self.act();
@@ -235,7 +236,7 @@ impl Engine {
         if !self.pools.can_lend() || !self.is_window_open() {
             self.journal.show_rows();
         }
-        if self.pools.messages_are_short() {
+        if self.pools.clients_hold_most() {
             self.clients.part_with_slowest();
         }
         match shortage {

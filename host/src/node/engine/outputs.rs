@@ -10,12 +10,13 @@ use eventstream_core::wire::{Control, LeaderChanged};
 impl Engine {
     /// Acts on every output.
     pub(super) fn act(&mut self) {
+        let shortage = self.pools.shortage();
         while let Some(output) = self.replica.poll_output(&self.store) {
             match output {
                 Output::AppendEmpty(stamp) => self.make_empty(&stamp),
                 Output::Persist(persist) => self.journal.write(&persist, &self.tail),
                 Output::Send(message) => {
-                    let job = self.peers.send(&message, &self.tail);
+                    let job = self.peers.send(&message, &self.tail, shortage);
                     self.read_for_peer(job);
                 }
                 Output::Apply { last, .. } => self.replay.committed(last),

@@ -13,14 +13,16 @@ use crate::node::memory::OwnFrame;
 use crate::node::message::{SHARD, Scribe};
 use crate::node::reader::{Job, Purpose, ReadError};
 use crate::node::state;
+use crate::node::subscriptions::{Pace, Subscription};
 use crate::storage::{Durability, LogStore, RocksStore, Row, Storage, StoreError};
 use core::sync::atomic::{AtomicUsize, Ordering};
 use core::task::{Context, Poll, Waker};
+use eventstream_core::batch::{BatchBuilder, Source};
 use eventstream_core::config::Parameters;
-use eventstream_core::id::{Offset, ProducerId, TopicId};
+use eventstream_core::id::{Epoch, LogTime, Offset, ProducerId, Sequence, TopicId};
 use eventstream_core::raft::{self, Body, HardState, LogPosition, Message};
 use eventstream_core::replica;
-use eventstream_core::wire::{Control, Header, Kind, OVERHEAD, peek, seal};
+use eventstream_core::wire::{Control, Header, Kind, MAX_FRAME_LEN, OVERHEAD, peek, seal, stamp};
 use std::sync::{Mutex, MutexGuard};
 use tempfile::TempDir;
 
@@ -290,6 +292,20 @@ fn empty(index: u64, term: u64) -> [u8; OVERHEAD] {
     frame
 }
 
+/// The frame of an entry with one event of the longest kind.
+fn batch(index: u64, term: u64) -> Vec<u8> {
+    let (producer, sequence) = (ProducerId([1; 16]), Sequence(index - 1));
+    let source = Source::Producer { producer, epoch: Epoch(1), sequence, after_gap: false };
+    let mut builder = BatchBuilder::new(vec![0; MAX_FRAME_LEN]);
+    let payload = vec![1; eventstream_core::config::MAX_EVENT_PAYLOAD];
+    let event = eventstream_core::batch::Event { topic: "t", source, time_us: 1, key: b"", payload: &payload };
+    builder.push(&event).expect("it fits");
+    let (mut frame, len) = builder.finish(SHARD, 1, 1, CRC);
+    frame.truncate(len);
+    stamp(&mut frame, Index(index), Term(term), LogTime(index), CRC);
+    frame
+}
+
 /// Writes entries from the first on.
 fn write<F: AsRef<[u8]>>(store: &mut RocksStore, entries: impl IntoIterator<Item = F>) {
     store.set_hard_state(HardState { term: Term(1), ..HardState::default() }).expect("a write");
@@ -415,5 +431,28 @@ fn what_memory_had_to_let_go_of_is_read_again_as_it_is_by_then() {
     drop((taken, scarce));
     bench.until(|engine| engine.applied() == Index(8));
     assert_eq!(bench.engine.replica.applied(), LogPosition { index: Index(8), term: Term(2) });
+    bench.stop();
+}
+
+#[test]
+fn subscribers_that_do_not_read_keep_no_node_from_applying_its_log() {
+    let entries = 200;
+    let mut bench = Bench::new(1, |store| write(store, (1..=entries).map(|index| batch(index, 1))));
+    for slot in 0..4 {
+        let conn = ConnId { slot, generation: 1 };
+        at_once(bench.from_clients.send(Event::Opened { conn, role: Role::Client }));
+        bench.engine.subscriptions.add(Subscription {
+            conn,
+            number: 1,
+            name: "t".into(),
+            topic: Some(TopicId(0)),
+            next: Offset(0),
+            goal: None,
+            pace: Pace::Live,
+            ticket: 0,
+        });
+    }
+    bench.until(|engine| engine.applied() >= Index(entries));
+    assert_eq!(bench.engine.replica.events(), entries);
     bench.stop();
 }
