@@ -80,6 +80,29 @@ pub(super) struct Meta {
     state_hash: u64,
 }
 
+/// What the last row of a checkpoint says of all of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CheckpointHead {
+    /// The last entry whose effects it holds.
+    pub applied: LogPosition,
+    /// The hash of the state after that entry.
+    pub state_hash: u64,
+}
+
+impl CheckpointHead {
+    /// Reads the value of the row [`RowKey::Meta`].
+    ///
+    /// # Errors
+    ///
+    /// [`RestoreError::RowFormat`], [`RestoreError::RowMalformed`].
+    pub fn decode(value: &[u8]) -> Result<Self, RestoreError> {
+        let key = RowKey::Meta;
+        let Some((&FORMAT, body)) = value.split_first() else { return Err(RestoreError::RowFormat { key }) };
+        let meta: Meta = decode(key, body)?;
+        Ok(Self { applied: meta.applied, state_hash: meta.state_hash })
+    }
+}
+
 impl<M: Memory> State<M> {
     /// The next row that has changed since it was last drained; [`RowKey::Meta`] is the last one.
     pub(super) fn poll_row(&mut self, buffer: &mut [u8; MAX_ROW_LEN]) -> Option<Row> {

@@ -24,17 +24,19 @@ mod memory;
 mod outcome;
 mod output;
 mod proposed;
+mod replay;
 mod restoring;
 mod state;
 #[cfg(test)]
 mod testing;
 mod topics;
 
-pub use checkpoint::{MAX_ROW_LEN, RestoreError, Row, RowKey};
+pub use checkpoint::{CheckpointHead, MAX_ROW_LEN, RestoreError, Row, RowKey};
 pub use command::{Command, CommandError, MAX_COMMAND_LEN};
 pub use memory::{Lent, Memory};
 pub use outcome::{CommandOutcome, Outcomes, TopicSlice};
 pub use output::{Output, Stamp};
+pub use replay::Replay;
 pub use restoring::{RestoredLog, Restoring};
 pub use state::{ApplyError, Entry, MemoryTooSmall};
 pub use topics::{Topic, TopicSlot};

@@ -46,6 +46,17 @@ fn restore(rows: &Rows) -> Result<HostState, RestoreError> {
 }
 
 #[test]
+fn the_head_tells_where_a_checkpoint_stands() {
+    let (original, rows) = original();
+    let value = &rows[&RowKey::Meta];
+    let head = CheckpointHead { applied: original.applied, state_hash: original.hash() };
+    assert_eq!(CheckpointHead::decode(value), Ok(head));
+    let key = RowKey::Meta;
+    assert_eq!(CheckpointHead::decode(&[]), Err(RestoreError::RowFormat { key }));
+    assert_eq!(CheckpointHead::decode(&value[..value.len() - 1]), Err(RestoreError::RowMalformed { key }));
+}
+
+#[test]
 fn restored_is_original() {
     let (mut original, rows) = original();
     assert_eq!(rows.len(), 4 + 3 + 1);
