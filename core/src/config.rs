@@ -29,6 +29,9 @@ pub const MAX_ADDRESS: usize = 255;
 /// Bytes of a free text (a version's name, the words of a refusal), at most.
 pub const MAX_TEXT: usize = 255;
 
+/// Topics in one message, at most.
+pub const MAX_LISTED_TOPICS: usize = 29;
+
 /// Members of one shard, at most (voters, learners and the witness together).
 pub const MAX_MEMBERS: usize = 8;
 /// Entries in one append message, at most: 1 MiB of frames.
@@ -77,6 +80,7 @@ const _: () = assert!(
     "any legal event fits one frame, with its heads"
 );
 const _: () = assert!(MAX_CONTROL_PAYLOAD <= MAX_FRAME_PAYLOAD);
+const _: () = assert!(10 + 5 + 1 + MAX_LISTED_TOPICS * (1 + MAX_TOPIC + 10) <= MAX_CONTROL_PAYLOAD);
 const _: () = assert!(MAX_APPEND_ENTRIES as u64 <= MAX_INFLIGHT_ENTRIES);
 const _: () = assert!(HEARTBEAT.as_micros() * 3 <= PATIENCE.as_micros());
 

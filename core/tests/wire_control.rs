@@ -1,17 +1,17 @@
 //! Control messages: what is encoded decodes to the same, what breaks a rule is refused by both sides.
 
-use eventstream_core::config::{MAX_CONTROL_PAYLOAD, MAX_COUNTER};
+use eventstream_core::config::{MAX_CONTROL_PAYLOAD, MAX_COUNTER, MAX_LISTED_TOPICS};
 use eventstream_core::crc::Crc32;
 use eventstream_core::id::{
-    ClusterId, Epoch, Incarnation, Index, LogTime, NodeId, Offset, ProducerId, Sequence, ShardId, Term,
+    ClusterId, Epoch, Incarnation, Index, LogTime, NodeId, Offset, ProducerId, Sequence, ShardId, Term, TopicId,
 };
 use eventstream_core::raft::{Body, LogPosition, Message};
 use eventstream_core::receipt::{Durability, RunReceipt, RunRefusal};
 use eventstream_core::wire::{
     About, CaughtUp, Control, ControlError, Delivery, EncodeError, EndReason, Frame, Hello, Kind, LeaderChanged, List,
-    MAX_CONTROL_LEN, Member, MemberStatus, NodeRole, NodeStatus, OVERHEAD, OpenProducer, Ping, Pong, ProducerOpened,
-    Receipt, Refusal, Refused, Role, StartAt, Status, StatusRequest, Subscribe, SubscriptionEnd, Topic, TopicRequest,
-    Unsubscribe, Welcome,
+    ListedTopic, MAX_CONTROL_LEN, Member, MemberStatus, NodeRole, NodeStatus, OVERHEAD, OpenProducer, Ping, Pong,
+    ProducerOpened, Receipt, Refusal, Refused, Role, StartAt, Status, StatusRequest, Subscribe, SubscriptionEnd, Topic,
+    TopicList, TopicListRequest, TopicRequest, Unsubscribe, Welcome,
 };
 use proptest::prelude::*;
 
@@ -157,8 +157,20 @@ fn node_status(parts: &Parts) -> NodeStatus<'_> {
     }
 }
 
+fn listed_topics(parts: &Parts) -> Vec<ListedTopic<'_>> {
+    let topic = ListedTopic { name: &parts.topic, next_offset: Offset(parts.numbers[0]) };
+    vec![topic; parts.receipts.len().min(MAX_LISTED_TOPICS)]
+}
+
+/// The items of the lists of one case.
+type Lists<'a> = (Vec<Member<'a>>, Vec<MemberStatus<'a>>, Vec<ListedTopic<'a>>);
+
+fn lists(parts: &Parts) -> Lists<'_> {
+    (members(parts), member_statuses(parts), listed_topics(parts))
+}
+
 /// One message of every kind.
-fn messages<'a>(parts: &'a Parts, members: &'a [Member<'a>], statuses: &'a [MemberStatus<'a>]) -> Vec<Control<'a>> {
+fn messages<'a>(parts: &'a Parts, (members, statuses, topics): &'a Lists<'a>) -> Vec<Control<'a>> {
     let [a, b, c, d, ..] = parts.numbers;
     let (subscription, request) = (parts.small, a);
     let (node, other) = (NodeId(parts.nodes[0]), NodeId(parts.nodes[1]));
@@ -217,6 +229,8 @@ fn messages<'a>(parts: &'a Parts, members: &'a [Member<'a>], statuses: &'a [Memb
         Control::Status(Status { node: node_status(parts), members: List::of(statuses) }),
         Control::TopicRequest(TopicRequest { request, topic: &parts.topic }),
         Control::Topic(Topic { request, next_offset: parts.flag.then_some(Offset(b)) }),
+        Control::TopicListRequest(TopicListRequest { request, first: TopicId(parts.small) }),
+        Control::TopicList(TopicList { request, count: parts.small, topics: List::of(topics) }),
         Control::Peer(Message { from: node, to: other, incarnation, term: Term(d), body: raft_body(parts) }),
     ]
 }
@@ -231,8 +245,8 @@ fn encode(message: &Control<'_>) -> Result<Vec<u8>, EncodeError> {
 proptest! {
     #[test]
     fn what_is_encoded_decodes_to_the_same(parts in parts()) {
-        let (members, statuses) = (members(&parts), member_statuses(&parts));
-        let messages = messages(&parts, &members, &statuses);
+        let lists = lists(&parts);
+        let messages = messages(&parts, &lists);
         let kinds: Vec<_> = messages.iter().map(Control::kind).collect();
         let all: Vec<_> = Kind::ALL.iter().copied().filter(|kind| !kind.is_entry()).collect();
         prop_assert_eq!(kinds, all, "a message of every kind is tried");
@@ -249,8 +263,8 @@ proptest! {
 
     #[test]
     fn no_prefix_of_a_message_and_nothing_after_it_is_taken(parts in parts()) {
-        let (members, statuses) = (members(&parts), member_statuses(&parts));
-        for message in messages(&parts, &members, &statuses) {
+        let lists = lists(&parts);
+        for message in messages(&parts, &lists) {
             let bytes = encode(&message).unwrap();
             let payload = Frame::check(&bytes, CRC).unwrap().payload().to_vec();
             for len in 0..payload.len() {
@@ -336,6 +350,13 @@ fn lists_have_bounds() {
     let crowded = [RunReceipt { duplicates: 1, ..RunReceipt::accepted(64, Offset(0)) }];
     assert_refused(&of(&crowded), ControlError::OutOfRange);
 
+    let topic = ListedTopic { name: "t", next_offset: Offset(0) };
+    let many = [topic; MAX_LISTED_TOPICS + 1];
+    let of = |topics| Control::TopicList(TopicList { request: 1, count: 1, topics: List::of(topics) });
+    assert!(encode(&of(&many[1..])).is_ok());
+    assert_refused(&of(&many), ControlError::TooMany);
+    assert_refused(&of(&[ListedTopic { name: "", ..topic }]), ControlError::TopicLength);
+
     // Batch, index, term, durability, then a list that claims 2^32 - 1 items: refused before any is read.
     let claims = [1, 1, 1, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0x0F];
     assert_eq!(Control::decode(Kind::Receipt, &claims), Err(ControlError::TooMany));
@@ -397,8 +418,8 @@ fn the_largest_of_every_message_fits_a_control_frame() {
     let mut longest = 0;
     for variant in 0..13 {
         parts.variant = variant;
-        let (members, statuses) = (members(&parts), member_statuses(&parts));
-        for message in messages(&parts, &members, &statuses) {
+        let lists = lists(&parts);
+        for message in messages(&parts, &lists) {
             let len = encode(&message).expect("it fits").len();
             longest = longest.max(len - OVERHEAD);
             let mut short = vec![0; len - 1];

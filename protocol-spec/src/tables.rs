@@ -4,7 +4,7 @@ use core::fmt::{Display, Write as _};
 use core::ops::Range;
 use eventstream_core::config::{
     MAX_ADDRESS, MAX_APPEND_ENTRIES, MAX_BATCH_EVENTS, MAX_CONTROL_PAYLOAD, MAX_COUNTER, MAX_EVENT_PAYLOAD,
-    MAX_FRAME_PAYLOAD, MAX_KEY, MAX_MEMBERS, MAX_TEXT, MAX_TOPIC,
+    MAX_FRAME_PAYLOAD, MAX_KEY, MAX_LISTED_TOPICS, MAX_MEMBERS, MAX_TEXT, MAX_TOPIC,
 };
 use eventstream_core::wire::{END_LEN, END_MARKER, HEADER_LEN, Kind, MAX_FRAME_LEN, VERSION, field};
 
@@ -43,7 +43,7 @@ pub(crate) fn kinds() -> String {
 }
 
 pub(crate) fn limits() -> String {
-    let limits: [(&str, u64); 13] = [
+    let limits: [(&str, u64); 14] = [
         ("version of the format", VERSION.into()),
         ("bytes of a topic, at least 1", MAX_TOPIC as u64),
         ("bytes of a key", MAX_KEY as u64),
@@ -54,6 +54,7 @@ pub(crate) fn limits() -> String {
         ("bytes of a frame", MAX_FRAME_LEN as u64),
         ("entries after one append", MAX_APPEND_ENTRIES as u64),
         ("members in a list", MAX_MEMBERS as u64),
+        ("topics in a list", MAX_LISTED_TOPICS as u64),
         ("bytes of an address, at least 1", MAX_ADDRESS as u64),
         ("bytes of a free text", MAX_TEXT as u64),
         ("an index, term, offset, sequence, batch id or time", MAX_COUNTER),

@@ -5,12 +5,14 @@
 use super::control::ControlError;
 use super::list::Item;
 use super::message::{
-    About, CaughtUp, Delivery, EndReason, Hello, LeaderChanged, Member, OpenProducer, Ping, Pong, ProducerOpened,
-    Receipt, Refusal, Refused, Role, StartAt, StatusRequest, Subscribe, SubscriptionEnd, Topic, TopicRequest,
-    Unsubscribe, Welcome,
+    About, CaughtUp, Delivery, EndReason, Hello, LeaderChanged, ListedTopic, Member, OpenProducer, Ping, Pong,
+    ProducerOpened, Receipt, Refusal, Refused, Role, StartAt, StatusRequest, Subscribe, SubscriptionEnd, Topic,
+    TopicList, TopicListRequest, TopicRequest, Unsubscribe, Welcome,
 };
 use super::status::{MemberStatus, NodeStatus, Status};
-use crate::config::{MAX_ADDRESS, MAX_APPEND_ENTRIES, MAX_BATCH_EVENTS, MAX_COUNTER, MAX_MEMBERS, MAX_TEXT, MAX_TOPIC};
+use crate::config::{
+    MAX_ADDRESS, MAX_APPEND_ENTRIES, MAX_BATCH_EVENTS, MAX_COUNTER, MAX_LISTED_TOPICS, MAX_MEMBERS, MAX_TEXT, MAX_TOPIC,
+};
 use crate::id::NodeId;
 use crate::raft::{self, Body, LogPosition};
 use crate::receipt::{RunReceipt, RunRefusal};
@@ -205,6 +207,29 @@ impl Check for Topic {
     fn check(&self) -> Checked {
         counters([self.request, self.next_offset.unwrap_or_default().0])
     }
+}
+
+impl Check for TopicListRequest {
+    fn check(&self) -> Checked {
+        counters([self.request])
+    }
+}
+
+impl Check for TopicList<'_> {
+    fn check(&self) -> Checked {
+        counters([self.request])?;
+        self.topics.check()
+    }
+}
+
+impl Check for ListedTopic<'_> {
+    fn check(&self) -> Checked {
+        topic(self.name).and(counters([self.next_offset.0]))
+    }
+}
+
+impl<'a> Item<'a> for ListedTopic<'a> {
+    const MAX: usize = MAX_LISTED_TOPICS;
 }
 
 impl Check for raft::Message {

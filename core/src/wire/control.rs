@@ -8,7 +8,7 @@ use super::kind::Kind;
 use super::list::List;
 use super::message::{
     CaughtUp, Delivery, Hello, LeaderChanged, OpenProducer, Ping, Pong, ProducerOpened, Receipt, Refused,
-    StatusRequest, Subscribe, SubscriptionEnd, Topic, TopicRequest, Unsubscribe, Welcome,
+    StatusRequest, Subscribe, SubscriptionEnd, Topic, TopicList, TopicListRequest, TopicRequest, Unsubscribe, Welcome,
 };
 use super::status::Status;
 use crate::config::MAX_CONTROL_PAYLOAD;
@@ -106,6 +106,10 @@ controls! {
     TopicRequest(TopicRequest<'a>),
     /// The answer.
     Topic(Topic),
+    /// Asks which topics there are.
+    TopicListRequest(TopicListRequest),
+    /// The answer.
+    TopicList(TopicList<'a>),
     /// What a member says to another. The frames of the entries follow an append, with nothing in between.
     Peer(raft::Message),
 }
@@ -157,6 +161,13 @@ impl<'a> Message<'a> for Status<'a> {
     fn decode(payload: &'a [u8]) -> Result<Self, ControlError> {
         let (node, members) = take(payload)?;
         Ok(Self { node, members: List::decode(members)? })
+    }
+}
+
+impl<'a> Message<'a> for TopicList<'a> {
+    fn decode(payload: &'a [u8]) -> Result<Self, ControlError> {
+        let ((request, count), topics) = take(payload)?;
+        Ok(Self { request, count, topics: List::decode(topics)? })
     }
 }
 

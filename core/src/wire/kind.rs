@@ -80,6 +80,10 @@ kinds! {
     TopicRequest = 34, "asks about a topic";
     /// The answer to [`Kind::TopicRequest`].
     Topic = 35, "whether a topic exists, and its next offset";
+    /// Asks which topics there are.
+    TopicListRequest = 36, "asks which topics there are";
+    /// The answer to [`Kind::TopicListRequest`].
+    TopicList = 37, "topics by number, with their next offsets";
     /// What a member says to another.
     Peer = 48, "one Raft message between members";
 }

@@ -4,7 +4,7 @@
 //! [`MAX_COUNTER`](crate::config::MAX_COUNTER).
 
 use super::list::List;
-use crate::id::{ClusterId, Epoch, Incarnation, Index, NodeId, Offset, ProducerId, Sequence, Term};
+use crate::id::{ClusterId, Epoch, Incarnation, Index, NodeId, Offset, ProducerId, Sequence, Term, TopicId};
 use crate::receipt::{Durability, RunReceipt};
 use core::fmt;
 use serde::{Deserialize, Serialize};
@@ -341,4 +341,34 @@ pub struct Topic {
     pub request: u64,
     /// The offset after the last event; `None` if there is no such topic.
     pub next_offset: Option<Offset>,
+}
+
+/// Asks which topics there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopicListRequest {
+    /// The client's number of this request.
+    pub request: u64,
+    /// The first topic that is wanted: topics are numbered from 0 in the order in which the log first accepted an event of
+    /// them, on all nodes alike.
+    pub first: TopicId,
+}
+
+/// The answer to a [`TopicListRequest`], as the node has applied it.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct TopicList<'a> {
+    /// The request that is answered.
+    pub request: u64,
+    /// How many topics there are in all.
+    pub count: u32,
+    /// The topics from the first that was wanted on, at most 29; to be asked for the rest.
+    pub topics: List<'a, ListedTopic<'a>>,
+}
+
+/// A topic of a [`TopicList`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListedTopic<'a> {
+    /// Its name, 1 to 127 bytes.
+    pub name: &'a str,
+    /// The offset after its last event.
+    pub next_offset: Offset,
 }

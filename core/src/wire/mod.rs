@@ -55,9 +55,9 @@ pub use header::{FrameError, HEADER_LEN, Header, MAGIC, VERSION, field};
 pub use kind::Kind;
 pub use list::{Item, Items, List};
 pub use message::{
-    About, CaughtUp, Delivery, EndReason, Hello, LeaderChanged, Member, OpenProducer, Ping, Pong, ProducerOpened,
-    Receipt, Refusal, Refused, Role, StartAt, StatusRequest, Subscribe, SubscriptionEnd, Topic, TopicRequest,
-    Unsubscribe, Welcome,
+    About, CaughtUp, Delivery, EndReason, Hello, LeaderChanged, ListedTopic, Member, OpenProducer, Ping, Pong,
+    ProducerOpened, Receipt, Refusal, Refused, Role, StartAt, StatusRequest, Subscribe, SubscriptionEnd, Topic,
+    TopicList, TopicListRequest, TopicRequest, Unsubscribe, Welcome,
 };
 pub use run::{Record, Records, Run, RunFlags, RunHead};
 pub use status::{MemberStatus, NodeRole, NodeStatus, Status};

@@ -91,5 +91,6 @@ fn is_for_nodes(kind: Kind) -> bool {
             | Kind::Ping
             | Kind::StatusRequest
             | Kind::TopicRequest
+            | Kind::TopicListRequest
     )
 }

@@ -7,12 +7,14 @@ use crate::node::event::ConnId;
 use crate::node::legal::payload;
 use crate::node::memory::{CLIENT_INFLIGHT, OwnFrame};
 use crate::node::subscriptions::{MAX_PER_CONNECTION, Pace, Subscription};
+use eventstream_core::config::MAX_LISTED_TOPICS;
 use eventstream_core::dedup::Opened;
 use eventstream_core::id::{Offset, ProducerId};
 use eventstream_core::replica::{Command, CommandOutcome, Outcomes};
 use eventstream_core::wire::{
-    About, Control, EndReason, Header, Kind, List, Member, OpenProducer, Pong, ProducerOpened, Refusal, StartAt,
-    Subscribe, SubscriptionEnd, Topic, TopicRequest, Unsubscribe, VERSION, Welcome,
+    About, Control, EndReason, Header, Kind, List, ListedTopic, Member, OpenProducer, Pong, ProducerOpened, Refusal,
+    StartAt, Subscribe, SubscriptionEnd, Topic, TopicList, TopicListRequest, TopicRequest, Unsubscribe, VERSION,
+    Welcome,
 };
 
 /// The answer to an `OpenProducer` whose entry is applied.
@@ -45,6 +47,7 @@ impl Engine {
             Ok(Control::Unsubscribe(request)) => self.unsubscribe(conn, request),
             Ok(Control::StatusRequest(_)) => self.tell_status(conn),
             Ok(Control::TopicRequest(request)) => self.tell_topic(conn, &request),
+            Ok(Control::TopicListRequest(request)) => self.list_topics(conn, request),
             Ok(Control::Ping(ping)) => {
                 self.clients.say(conn, &Control::Pong(Pong { number: ping.number }));
             }
@@ -159,5 +162,14 @@ impl Engine {
     fn tell_topic(&mut self, conn: ConnId, &TopicRequest { request, topic }: &TopicRequest<'_>) {
         let next_offset = self.replica.find_topic(topic).map(|topic| self.replica.topic(topic).next_offset());
         self.clients.say(conn, &Control::Topic(Topic { request, next_offset }));
+    }
+
+    fn list_topics(&mut self, conn: ConnId, TopicListRequest { request, first }: TopicListRequest) {
+        let topics = self.replica.topics();
+        let count = topics.len() as u32;
+        let listed = topics.skip(first.0 as usize).take(MAX_LISTED_TOPICS);
+        let listed = listed.map(|topic| ListedTopic { name: topic.name(), next_offset: topic.next_offset() });
+        let listed: Vec<ListedTopic<'_>> = listed.collect();
+        self.clients.say(conn, &Control::TopicList(TopicList { request, count, topics: List::of(&listed) }));
     }
 }
