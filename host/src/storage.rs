@@ -24,9 +24,9 @@ mod rows;
 mod thread;
 mod wal;
 
-pub use directory::{OpenError, Opened, open};
+pub use directory::{OpenError, Opened, ReadOnly, SyncedPoint, open, open_read_only};
 pub use options::{MAX_FILES, memory};
-pub use reader::{Found, Reader, Stored, TopicRow};
+pub use reader::{Found, LogItem, Reader, Stored, TopicRow};
 pub use rocks::RocksStore;
 pub use rows::{Row, RowPacker, RowsFull, unpack};
 pub use thread::{GROUP_BYTES, JOBS, Job, REPORTS, Report, Storage};

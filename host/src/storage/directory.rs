@@ -15,6 +15,10 @@
 //! ([`floor`](super::floor)), and moves the floor up to what it found, which RocksDB has made durable by then: it writes
 //! what it recovers to files of its own and syncs them before it lets anybody write.
 
+mod read_only;
+
+pub use read_only::{ReadOnly, SyncedPoint, open_read_only};
+
 use super::StoreError;
 use super::floor::FloorFile;
 use super::options::OptionSet;
@@ -288,12 +292,14 @@ impl Place<'_> {
             let super::options::Changed { option, wanted, found } = changed;
             return Err(OpenError::OptionChanged { option, wanted, found });
         }
+        self.check_owner(&rocks)?;
+        Ok(rocks)
+    }
+
+    fn check_owner(&self, rocks: &DB) -> Result<(), OpenError> {
         let found = rocks.get(OWNER).map_err(|source| self.rocks_error(source))?.unwrap_or_default();
         let found = String::from_utf8_lossy(&found);
-        if found != self.owner {
-            return Err(self.foreign(&found));
-        }
-        Ok(rocks)
+        if found == self.owner { Ok(()) } else { Err(self.foreign(&found)) }
     }
 
     fn open_rocks(&self, data: &Path, is_new: bool) -> Result<DB, OpenError> {

@@ -129,16 +129,7 @@ impl FloorFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Self::make(directory, lost),
             Err(error) => return Err(error),
         };
-        let mut slots = Vec::new();
-        for slot in 0..SLOTS {
-            let mut bytes = [0; LEN];
-            match file.read_exact_at(&mut bytes, slot * SLOT_DISTANCE) {
-                Ok(()) => slots.extend(Slot::parse(&bytes)),
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
-                Err(error) => return Err(error),
-            }
-        }
-        match slots.into_iter().max_by_key(|slot| slot.generation) {
+        match newest(&file)? {
             Some(saved) => Ok(Self { file, saved }),
             None => Self::make(directory, lost),
         }
@@ -199,6 +190,30 @@ impl FloorFile {
     }
 }
 
+/// The slot that counts, if one can be read.
+fn newest(file: &File) -> io::Result<Option<Slot>> {
+    let mut slots = Vec::new();
+    for slot in 0..SLOTS {
+        let mut bytes = [0; LEN];
+        match file.read_exact_at(&mut bytes, slot * SLOT_DISTANCE) {
+            Ok(()) => slots.extend(Slot::parse(&bytes)),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(slots.into_iter().max_by_key(|slot| slot.generation))
+}
+
+/// Looks at the file of a store: the floor, and whether the log may have lost its tail. `None` if there is none that can be
+/// read.
+pub(super) fn look(directory: &Path) -> io::Result<Option<(Floor, bool)>> {
+    match File::open(directory.join(NAME)) {
+        Ok(file) => Ok(newest(&file)?.map(|slot| (slot.floor, slot.is_suspect))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,8 +228,11 @@ mod tests {
     }
 
     fn opened(directory: &Path) -> (Floor, bool) {
+        let seen = look(directory).expect("a floor");
         let file = FloorFile::open(directory).expect("a floor");
-        (file.floor(), file.is_suspect())
+        let opened = (file.floor(), file.is_suspect());
+        assert_eq!(seen.unwrap_or((Floor::default(), true)), opened, "who looks sees what who opens gets");
+        opened
     }
 
     #[test]

@@ -3,6 +3,10 @@
 //! RocksDB shows a write only after its sync, so what is read of the log here is on stable storage. Nothing is cached on
 //! the way: the pages of the operating system are the cache.
 
+mod scan;
+
+pub use scan::LogItem;
+
 use super::StoreError;
 use super::floor::Floor;
 use super::key::{self, LogKey};
@@ -75,12 +79,17 @@ pub struct TopicRow {
 
 impl TopicRow {
     fn parse(topic: TopicId, key: &[u8], value: &[u8]) -> Result<Option<Self>, StoreError> {
+        Self::parse_any(key, value).map(|(found, row)| (found == topic).then_some(row))
+    }
+
+    /// A row of any topic.
+    fn parse_any(key: &[u8], value: &[u8]) -> Result<(TopicId, Self), StoreError> {
         let damaged = || StoreError::Damaged("a topic row is not as we write it".to_owned());
-        let (found, first_offset) = key::parse_topic(key).ok_or_else(damaged)?;
+        let (topic, first_offset) = key::parse_topic(key).ok_or_else(damaged)?;
         let (index, mask) = value.split_first_chunk().ok_or_else(damaged)?;
         let mask = mask.try_into().map_err(|_| damaged())?;
         let row = Self { first_offset, index: Index(u64::from_le_bytes(*index)), mask: u64::from_le_bytes(mask) };
-        Ok((found == topic).then_some(row))
+        Ok((topic, row))
     }
 }
 
