@@ -56,6 +56,7 @@ mod error;
 mod hub;
 mod leadership;
 mod link;
+mod probe;
 mod producer;
 mod receipt;
 mod status;
@@ -69,6 +70,7 @@ mod tests;
 pub use error::{
     ConnectError, Failure, LinkError, OpenError, ProtocolError, PublishError, SubscribeError, TrySendError,
 };
+pub use probe::{Probe, TopicReport};
 pub use producer::{Acks, Producer, Sender, Start, producer_id};
 pub use receipt::{Ack, NotAcked, Outcome, Receipt};
 pub use status::{MemberReport, StatusReport, status};

@@ -1,12 +1,10 @@
 //! Asks one node how it is.
 
-use super::encode;
-use super::error::{LinkError, ProtocolError};
-use super::transport::connect;
+use super::error::LinkError;
+use super::probe::Probe;
 use core::time::Duration;
 use eventstream_core::id::{ClusterId, Incarnation, Index, LogTime, NodeId, Term};
-use eventstream_core::wire::{Control, NodeRole, Status, StatusRequest};
-use tokio::io::AsyncWriteExt;
+use eventstream_core::wire::{NodeRole, Status};
 use tokio::time::timeout;
 
 /// The state of one node, and what it knows of the members.
@@ -75,33 +73,14 @@ pub struct MemberReport {
 ///
 /// If it does not answer within `patience`, or refuses.
 pub async fn status(server: &str, patience: Duration) -> Result<StatusReport, LinkError> {
-    timeout(patience, ask(server)).await.unwrap_or(Err(LinkError::Silent))
+    timeout(patience, ask(server, patience)).await.unwrap_or(Err(LinkError::Silent))
 }
 
-async fn ask(server: &str) -> Result<StatusReport, LinkError> {
-    let (mut stream, mut inbox) = connect(server, None).await?;
-    let cluster = inbox.take_welcome(|welcome| Ok(welcome.cluster))?;
-    let mut request = Vec::new();
-    encode(&Control::StatusRequest(StatusRequest), &mut request);
-    stream.write_all(&request).await?;
-    loop {
-        while let Some(frame) = inbox.next_frame()? {
-            match Control::decode(frame.header().kind, frame.payload()).map_err(ProtocolError::Control)? {
-                Control::Status(status) => return Ok(report(cluster, &status)),
-                Control::Refused(refused) => {
-                    return Err(LinkError::Refused { reason: refused.reason, detail: refused.detail.to_owned() });
-                }
-                // Pushed to every client.
-                Control::LeaderChanged(_) => {}
-                _ => return Err(ProtocolError::Unexpected.into()),
-            }
-        }
-        stream.readable().await?;
-        inbox.fill_from(&stream)?;
-    }
+async fn ask(server: &str, patience: Duration) -> Result<StatusReport, LinkError> {
+    Probe::connect(server, patience).await?.status().await
 }
 
-fn report(cluster: ClusterId, status: &Status<'_>) -> StatusReport {
+pub(super) fn report(cluster: ClusterId, status: &Status<'_>) -> StatusReport {
     let node = status.node;
     let members = status.members.iter().map(|member| MemberReport {
         node: member.node,
