@@ -8,3 +8,4 @@ pub mod identity;
 pub mod node;
 pub mod reference;
 pub mod storage;
+pub mod verify;

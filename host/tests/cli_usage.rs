@@ -32,7 +32,8 @@ fn dead_address() -> String {
 fn help_tells_what_the_exit_codes_mean() {
     let help = eventstream(&["--help"]);
     assert_eq!(code(&help), 0);
-    for words in ["Exit codes:", "init", "node", "cluster", "publish", "subscribe", "status", "bench"] {
+    let commands = ["init", "node", "cluster", "publish", "subscribe", "status", "bench", "verify"];
+    for words in commands.into_iter().chain(["Exit codes:"]) {
         assert!(stdout(&help).contains(words), "{words} is missing in {}", stdout(&help));
     }
 }

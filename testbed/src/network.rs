@@ -150,8 +150,13 @@ fn both(one: Spoke, other: Spoke, act: impl Fn(Spoke, Spoke)) {
     act(other, one);
 }
 
-/// Ports that were free a moment ago; all are held until all are known, so that they differ.
-fn free_addresses(nodes: u16) -> HashMap<Spoke, SocketAddr> {
+/// Addresses of the nodes from 1 on whose ports were free a moment ago; all are held until all are known, so that they
+/// differ.
+///
+/// # Panics
+/// Without ports on loopback.
+#[must_use]
+pub fn free_addresses(nodes: u16) -> HashMap<Spoke, SocketAddr> {
     let held: Vec<TcpListener> =
         (0..nodes).map(|_| TcpListener::bind("127.0.0.1:0").expect("a port on loopback")).collect();
     (1..).zip(&held).map(|(node, listener)| (node, listener.local_addr().expect("bound"))).collect()

@@ -9,6 +9,7 @@ mod progress;
 mod publish;
 mod status;
 mod subscribe;
+mod verify;
 
 use clap::{Parser, Subcommand};
 use core::fmt;
@@ -45,7 +46,11 @@ enum Command {
     Subscribe(subscribe::Args),
     Status(status::Args),
     Bench(bench::Args),
+    Verify(verify::Args),
 }
+
+/// The nodes of a local cluster, where no servers are named.
+const DEFAULT_SERVERS: &str = "127.0.0.1:9001,127.0.0.1:9002,127.0.0.1:9003";
 
 /// The servers of a client's command.
 #[derive(Debug, clap::Args)]
@@ -56,7 +61,7 @@ struct Servers {
         value_name = "A,B,C",
         env = "EVENTSTREAM_SERVERS",
         value_delimiter = ',',
-        default_value = "127.0.0.1:9001,127.0.0.1:9002,127.0.0.1:9003"
+        default_value = DEFAULT_SERVERS
     )]
     servers: Vec<String>,
     /// Seconds to wait for an answer
@@ -130,6 +135,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Subscribe(args) => subscribe::run(&args, output),
         Command::Status(args) => status::run(&args, output),
         Command::Bench(args) => bench::run(&args, output),
+        Command::Verify(args) => verify::run(&args, output),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

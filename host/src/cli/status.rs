@@ -141,7 +141,7 @@ fn text(rows: &[Row]) -> String {
 }
 
 /// Columns as wide as their widest cell; the last cell of a row may be wider.
-fn aligned(table: &[Vec<String>]) -> Vec<String> {
+pub(super) fn aligned(table: &[Vec<String>]) -> Vec<String> {
     let columns = table.iter().map(Vec::len).max().unwrap_or(0);
     let is_in_column = |row: &&Vec<String>, column| row.len() > column + 1 || row.len() == columns;
     let width = |column| {
