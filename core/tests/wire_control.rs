@@ -112,6 +112,7 @@ fn refusal(parts: &Parts) -> Refusal {
         Refusal::OutcomeUnknown,
         Refusal::Stopping,
         Refusal::ProducerTableFull,
+        Refusal::DiskLow,
     ];
     pick(parts, &all)
 }

@@ -17,6 +17,8 @@ use std::path::{Path, PathBuf};
 
 /// Name of the file in the node's directory.
 pub const IDENTITY_FILE: &str = "identity.toml";
+/// Name of a file beside it that is there until the first start. A directory that has neither it nor data was wiped.
+pub const NEW_FILE: &str = "NEW";
 /// Version of that file's format.
 pub const IDENTITY_FORMAT: u32 = 1;
 /// Bytes of an address, at most: it travels in every welcome.
@@ -133,7 +135,7 @@ impl Identity {
         Self::parse(&text, &path)
     }
 
-    /// Writes `directory/identity.toml`, durably; makes the directory where it is missing.
+    /// Writes `directory/identity.toml` and `directory/NEW`, durably; makes the directory where it is missing.
     ///
     /// # Errors
     /// [`IdentityError::Exists`] where one is there already: an identity is never replaced.
@@ -148,6 +150,7 @@ impl Identity {
             }
             Err(source) => return Err(io(source)),
         };
+        fs::write(directory.join(NEW_FILE), "no node has started here yet\n").map_err(io)?;
         file.write_all(self.to_toml().as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
         File::open(directory).and_then(|folder| folder.sync_all()).map_err(io)?;
         Ok(path)
@@ -241,7 +244,7 @@ fn check_parameters(parameters: &Parameters) -> Result<(), Invalid> {
     }
 }
 
-/// Writes one bundle per node below `out`: `out/node-1/identity.toml` and so on. Returns the nodes' directories.
+/// Writes one bundle per node below `out`: the folder `out/node-1` and so on. Returns the nodes' directories.
 ///
 /// # Errors
 /// Before anything is written: invalid nodes, or a directory that holds an identity already. After that: writing failed.

@@ -90,7 +90,10 @@ pub trait LogStore: Send + 'static {
     /// [`StoreError::Floor`] the first time, [`StoreError::Poisoned`] from then on.
     fn save_floor(&mut self) -> Result<(), StoreError>;
 
-    /// Makes a quick next start possible. What is committed but not synced becomes durable.
+    /// Whether less than a tenth of the file system is free.
+    fn is_disk_low(&self) -> bool;
+
+    /// Makes what is committed but not synced durable, and, if the disk has room for it, a quick next start possible.
     ///
     /// # Errors
     /// As [`Self::commit`].

@@ -22,8 +22,9 @@ use eventstream_host::config::{ACCEPTED_RISK, Key};
 use eventstream_host::identity::Identity;
 use rustix::process::Signal;
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 
 /// Lines of what a node printed that are told when it ended by itself.
 const LAST_LINES: usize = 10;
@@ -210,6 +211,15 @@ impl Cluster {
     /// When it does not run.
     pub fn thaw(&self, node: Spoke) {
         self.running[&node].signal(Signal::CONT);
+    }
+
+    /// Waits until a node ends by itself; gives its exit status, and all that it has said since it was first started.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn wait_for_end(&mut self, node: Spoke) -> (ExitStatus, String) {
+        let status = self.running.remove(&node).expect("a running node").wait();
+        (status, fs::read_to_string(self.log(node)).expect("the node's log"))
     }
 
     /// Cuts a node off from the other nodes, in silence; clients still reach it.

@@ -59,6 +59,15 @@ impl NodeProcess {
         self.child.wait().expect("a child")
     }
 
+    /// Waits until it ends by itself.
+    ///
+    /// # Panics
+    /// When the process cannot be waited for.
+    #[must_use]
+    pub fn wait(mut self) -> ExitStatus {
+        self.child.wait().expect("a child")
+    }
+
     /// Sends a signal.
     ///
     /// # Panics

@@ -133,6 +133,8 @@ pub enum Refusal {
     Stopping,
     /// The cluster remembers as many producers as it may.
     ProducerTableFull,
+    /// Less than a tenth of the leader's disk is free. What was acknowledged can be read; send again when there is room.
+    DiskLow,
 }
 
 impl Refusal {
@@ -145,7 +147,8 @@ impl Refusal {
             | Self::TooManyConnections
             | Self::OutcomeUnknown
             | Self::Stopping
-            | Self::ProducerTableFull => true,
+            | Self::ProducerTableFull
+            | Self::DiskLow => true,
             Self::Version { .. }
             | Self::WrongCluster
             | Self::UnknownMember
@@ -174,6 +177,7 @@ impl fmt::Display for Refusal {
             Self::OutcomeUnknown => f.write_str("no majority has answered in time: the outcome is unknown"),
             Self::Stopping => f.write_str("the node is being stopped"),
             Self::ProducerTableFull => f.write_str("the cluster remembers as many producers as it may"),
+            Self::DiskLow => f.write_str("the leader's disk is nearly full"),
         }
     }
 }

@@ -156,6 +156,11 @@ impl Journal {
         self.storage.has_report()
     }
 
+    /// Whether the disk is low.
+    pub(crate) fn is_disk_low(&self) -> bool {
+        self.storage.is_disk_low()
+    }
+
     /// Waits for the thread to end.
     ///
     /// # Errors

@@ -52,6 +52,7 @@
 //! | blocks for clients, for peers | two pools | sockets of that kind are not read (TCP back-pressure) until a block is free |
 //! | ring sockets to engine | 1,024 events (`mailbox`) | sockets are not read |
 //! | ring engine to sockets | 4,096 commands (`mailbox`) | the engine takes no new input until there is room |
+//! | free space of the disk | a tenth of it, looked at once a second | `Refused`, retryable: publishes and openings of producers only |
 //! | ring engine to storage | storage's | the engine takes nothing new from clients until there is room |
 //! | proposed and not applied | half the clients' pool | batches wait, for 5 s at most; sockets are read while the pool has blocks |
 //! | batches of one client without an answer | 1 MiB, told in the welcome | `Refused`, retryable |

@@ -118,6 +118,9 @@ pub enum ReadError {
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Raft asked for the term of an entry, and the store failed.
+    #[error("the term of an entry cannot be read: {0}")]
+    Term(String),
     /// A stored entry is not what was written.
     #[error("entry {index} is damaged on disk: {error}")]
     Damaged {

@@ -2,14 +2,16 @@
 //!
 //! ```text
 //! DIR/identity.toml  who the node is; written by `eventstream init`
+//! DIR/NEW            there until the first start
 //! DIR/LOCK           locked while a process uses the directory; the lock ends with the process
 //! DIR/VERSION        version of the data's layout; there from the first start on
 //! DIR/FLOOR          how far the synced log reached, at least; there before the data is
 //! DIR/data/          RocksDB
 //! ```
 //!
-//! The first start makes the floor, then the data in `DIR/data.new`, renames it, and then writes `VERSION`. From then on a
-//! directory without data is an error and not a first start: a node that voted and forgot it must not vote again.
+//! The first start makes the floor, then the data in `DIR/data.new`, renames it, writes `VERSION`, and removes `NEW`. From
+//! then on a directory without data is an error and not a first start, whatever else is gone: a node that voted and forgot
+//! it must not vote again. (A bundle that is copied into place a second time looks new. Nothing in it can tell.)
 //!
 //! A later start reads the write-ahead log before RocksDB does ([`wal`]), opens the data, compares it with the floor
 //! ([`floor`](super::floor)), and moves the floor up to what it found, which RocksDB has made durable by then: it writes
@@ -25,7 +27,7 @@ use super::options::OptionSet;
 use super::reader::{Reader, Stored};
 use super::rocks::{Database, RocksStore};
 use super::wal::{self, Condition};
-use crate::identity::Identity;
+use crate::identity::{Identity, NEW_FILE};
 use core::fmt::Write as _;
 use eventstream_core::id::Index;
 use rocksdb::{DB, WriteOptions};
@@ -33,7 +35,7 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// Version of the layout of a node's data.
 const VERSION: &str = "2";
@@ -166,7 +168,7 @@ pub fn open(directory: &Path, identity: &Identity) -> Result<Opened, OpenError> 
     place.repair(&mut floor)?;
     let rocks = place.open()?;
     place.mark()?;
-    let reader = Reader::new(Arc::new(Database { rocks, _lock: lock }));
+    let reader = Reader::new(Arc::new(Database { rocks, failure: OnceLock::new(), _lock: lock }));
     let stored = Stored { suspect: floor.is_suspect(), ..reader.stored()? };
     if !reader.reaches(floor.floor(), &stored)? {
         let (floor, found) = (floor.floor(), stored.floor());
@@ -177,7 +179,8 @@ pub fn open(directory: &Path, identity: &Identity) -> Result<Opened, OpenError> 
         });
     }
     floor.raise(stored.floor()).map_err(|source| place.floor_error(source))?;
-    Ok(Opened { store: RocksStore::new(reader.clone(), floor, &stored), reader, stored, direct_io })
+    let store = RocksStore::new(reader.clone(), place.data(), floor, &stored);
+    Ok(Opened { store, reader, stored, direct_io })
 }
 
 fn lock(directory: &Path) -> Result<File, OpenError> {
@@ -246,9 +249,12 @@ impl Place<'_> {
             Ok(found) if found.trim_end() != VERSION => {
                 Err(OpenError::Version { directory: self.directory.to_owned(), found: found.trim_end().to_owned() })
             }
-            Ok(_) if !self.data().exists() => Err(OpenError::DataLost { directory: self.directory.to_owned() }),
-            Ok(_) => Ok(()),
-            Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+            Ok(_) if self.data().exists() => Ok(()),
+            Ok(_) => Err(self.data_lost()),
+            Err(source) if source.kind() == io::ErrorKind::NotFound => {
+                let is_new = self.data().exists() || self.directory.join(NEW_FILE).exists();
+                if is_new { Ok(()) } else { Err(self.data_lost()) }
+            }
             Err(source) => Err(OpenError::Io { path: self.version(), source }),
         }
     }
@@ -313,11 +319,20 @@ impl Place<'_> {
         open().map_err(|source| self.rocks_error(source))
     }
 
-    /// The last step of a first start.
+    /// The last steps of a first start.
     fn mark(&self) -> Result<(), OpenError> {
-        if self.version().exists() {
-            return Ok(());
+        if !self.version().exists() {
+            self.write_version()?;
         }
+        let path = self.directory.join(NEW_FILE);
+        match fs::remove_file(&path) {
+            Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+            removed => removed.and_then(|()| sync_directory(self.directory)),
+        }
+        .map_err(|source| OpenError::Io { path, source })
+    }
+
+    fn write_version(&self) -> Result<(), OpenError> {
         let new = self.directory.join("VERSION.new");
         let write = || {
             let mut file = File::create(&new)?;
@@ -341,6 +356,10 @@ impl Place<'_> {
                 };
             }
         }
+    }
+
+    fn data_lost(&self) -> OpenError {
+        OpenError::DataLost { directory: self.directory.to_owned() }
     }
 
     fn floor_error(&self, source: io::Error) -> OpenError {

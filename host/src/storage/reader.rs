@@ -218,6 +218,12 @@ impl Reader {
         Ok(stored)
     }
 
+    /// Why the term of an entry could not be told, if that has happened to any reader of this database.
+    #[must_use]
+    pub fn failure(&self) -> Option<&StoreError> {
+        self.database.failure.get()
+    }
+
     /// Whether the log, which holds what `stored` says, holds what the floor names.
     ///
     /// # Errors
@@ -314,10 +320,15 @@ impl Reader {
 }
 
 impl LogView for Reader {
-    /// `None` also for an entry that cannot be read: the log then looks as if it began later, which is safe. Reading that
-    /// entry for any other purpose tells why.
+    /// `None` also for an entry that cannot be read: the log then looks as if it began later, which is safe, and
+    /// [`Reader::failure`] tells why.
     fn term(&self, index: Index) -> Option<Term> {
-        self.header(index).ok().flatten().map(|header| header.term)
+        let header = self.header(index).unwrap_or_else(|error| {
+            // The first one is as good as any.
+            let _ = self.database.failure.set(error);
+            None
+        });
+        header.map(|header| header.term)
     }
 }
 

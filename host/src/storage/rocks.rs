@@ -9,12 +9,20 @@ use super::{Durability, LogStore, Row, StoreError, key};
 use eventstream_core::id::Index;
 use eventstream_core::raft::HardState;
 use rocksdb::{ColumnFamily, DB, FlushOptions, WriteBatch, WriteOptions};
+use rustix::fs::statvfs;
 use std::fs::File;
 use std::io;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+/// Below this share of the file system, the disk is low: one of so many parts.
+const LOW: u64 = 10;
 
 /// The open database. Dropped before the lock of its directory.
 pub(super) struct Database {
     pub(super) rocks: DB,
+    /// What went wrong where nobody could be told.
+    pub(super) failure: OnceLock<StoreError>,
     pub(super) _lock: File,
 }
 
@@ -22,11 +30,19 @@ impl Database {
     pub(super) fn family(&self, name: &str) -> &ColumnFamily {
         self.rocks.cf_handle(name).expect("all families are opened with the database")
     }
+
+    /// Writes what is in memory to files of its own, so that the next start finds an empty write-ahead log.
+    fn flush(&self) -> Result<(), rocksdb::Error> {
+        let families: Vec<&ColumnFamily> = FAMILIES.iter().map(|name| self.family(name)).collect();
+        self.rocks.flush_cfs_opt(&families, &FlushOptions::default())
+    }
 }
 
 /// The writing side. There is one for a directory.
 pub struct RocksStore {
     reader: Reader,
+    /// Where the files are.
+    data: PathBuf,
     floor: FloorFile,
     /// What the floor may rise to: what was synced, but nothing that is about to be cut.
     synced: Floor,
@@ -48,9 +64,10 @@ pub struct RocksStore {
 
 impl RocksStore {
     /// Goes on where `stored` ends.
-    pub(super) fn new(reader: Reader, floor: FloorFile, stored: &Stored) -> Self {
+    pub(super) fn new(reader: Reader, data: PathBuf, floor: FloorFile, stored: &Stored) -> Self {
         Self {
             reader,
+            data,
             floor,
             synced: stored.floor(),
             batch: WriteBatch::default(),
@@ -192,12 +209,16 @@ impl LogStore for RocksStore {
         self.floor.raise(self.synced).map_err(|error| self.poison_floor(error))
     }
 
+    fn is_disk_low(&self) -> bool {
+        // A file system that tells no size, or nothing at all, is not known to be full.
+        statvfs(&self.data).is_ok_and(|space| space.f_bavail < space.f_blocks / LOW)
+    }
+
     fn close(&mut self) -> Result<(), StoreError> {
         self.check()?;
         let database = self.reader.database();
-        let families: Vec<&ColumnFamily> = FAMILIES.iter().map(|name| database.family(name)).collect();
         let synced = database.rocks.flush_wal(true);
-        let flushed = synced.and_then(|()| database.rocks.flush_cfs_opt(&families, &FlushOptions::default()));
+        let flushed = synced.and_then(|()| if self.is_disk_low() { Ok(()) } else { database.flush() });
         flushed.map_err(|error| self.poison(error))?;
         self.save_floor()
     }

@@ -7,6 +7,9 @@
 //! [`Job::Sync`] that ends them, rows until the [`Job::Rows`] that is the last of its set; a batch never ends between, so
 //! each such write is all or nothing.
 //!
+//! Once a second it looks how much of the disk is free: here, because a file system that is stuck may take its time, and
+//! the engine must not wait for it.
+//!
 //! After a synced write, and at most once a second, it has the store save its floor: one more sync, behind the report and
 //! so in nobody's way but that of a write that comes while it runs. It is done here and not by a thread of its own because
 //! a truncation has to wait for it in any case, and because the disk is shared: a second sync beside the first would delay
@@ -15,6 +18,7 @@
 use super::{Durability, LogStore, StoreError, unpack};
 use crate::clock::Clock;
 use core::panic::AssertUnwindSafe;
+use core::sync::atomic::{AtomicBool, Ordering};
 use eventstream_core::doorbell::Doorbell;
 use eventstream_core::id::Index;
 use eventstream_core::pool::Block;
@@ -36,6 +40,8 @@ pub const REPORTS: usize = 64;
 const REPORT_AGAIN: core::time::Duration = core::time::Duration::from_millis(1);
 /// The floor is saved this often, at most.
 const FLOOR_EVERY: Duration = Duration::from_secs(1);
+/// It is looked at how much of the disk is free this often.
+const SPACE_EVERY: Duration = Duration::from_secs(1);
 
 /// What the storage thread is to do.
 #[derive(Debug)]
@@ -79,6 +85,7 @@ pub struct Storage {
     jobs: Producer<'static, Job, JOBS>,
     reports: Consumer<'static, Report, REPORTS>,
     bell: Arc<Doorbell>,
+    is_disk_low: Arc<AtomicBool>,
     // Behind `jobs`: it wakes the thread when they are gone.
     sleeper: Sleeper,
     handle: Option<JoinHandle<Result<(), StoreError>>>,
@@ -108,6 +115,7 @@ impl Storage {
         let (jobs, taken) = Ring::init(Box::leak(Box::new_uninit())).split();
         let (owed, reports) = Ring::init(Box::leak(Box::new_uninit())).split();
         let bell = Arc::new(Doorbell::new());
+        let is_disk_low = Arc::new(AtomicBool::new(store.is_disk_low()));
         let mut worker = Worker {
             store,
             jobs: taken,
@@ -119,10 +127,12 @@ impl Storage {
             group: Group::default(),
             clock,
             floor: Due { next: Instant::ZERO, is_pending: false },
+            is_disk_low: Arc::clone(&is_disk_low),
+            next_look: clock.now() + SPACE_EVERY,
         };
         let handle = thread::Builder::new().name("storage".to_owned()).spawn(move || worker.run())?;
         let sleeper = Sleeper(handle.thread().clone());
-        Ok(Self { jobs, reports, bell, sleeper, handle: Some(handle) })
+        Ok(Self { jobs, reports, bell, is_disk_low, sleeper, handle: Some(handle) })
     }
 
     /// Jobs that can be pushed now.
@@ -155,6 +165,13 @@ impl Storage {
     #[must_use]
     pub fn has_report(&self) -> bool {
         !self.reports.is_empty()
+    }
+
+    /// Whether less than a tenth of the disk was free, a second ago at most.
+    #[must_use]
+    pub fn is_disk_low(&self) -> bool {
+        // A hint that orders nothing.
+        self.is_disk_low.load(Ordering::Relaxed)
     }
 
     /// Waits for the thread to end, after [`Report::Failed`] or [`Report::Stopped`].
@@ -204,6 +221,8 @@ struct Worker<S, W> {
     group: Group,
     clock: Clock,
     floor: Due,
+    is_disk_low: Arc<AtomicBool>,
+    next_look: Instant,
 }
 
 /// When the floor is saved.
@@ -241,19 +260,20 @@ impl<S: LogStore, W: Fn()> Worker<S, W> {
                 return self.store.close();
             }
             self.offer();
-            self.save_floor_if_due()?;
+            self.take_due()?;
             self.sleep();
         }
     }
 
-    fn save_floor_if_due(&mut self) -> Result<(), StoreError> {
-        if !self.floor.is_pending {
-            return Ok(());
-        }
+    fn take_due(&mut self) -> Result<(), StoreError> {
         let now = self.clock.now();
-        if now >= self.floor.next {
+        if self.floor.is_pending && now >= self.floor.next {
             self.store.save_floor()?;
             self.floor = Due { next: now + FLOOR_EVERY, is_pending: false };
+        }
+        if now >= self.next_look {
+            self.is_disk_low.store(self.store.is_disk_low(), Ordering::Relaxed);
+            self.next_look = now + SPACE_EVERY;
         }
         Ok(())
     }
@@ -338,23 +358,18 @@ impl<S: LogStore, W: Fn()> Worker<S, W> {
 
     fn sleep(&mut self) {
         if self.bell.arm_if(|| self.jobs.is_empty() && !self.jobs.is_abandoned()) {
-            match self.patience() {
-                Some(patience) => thread::park_timeout(patience),
-                None => thread::park(),
-            }
+            thread::park_timeout(self.patience());
             self.bell.disarm();
         }
     }
 
     /// How long the thread may sleep.
-    fn patience(&self) -> Option<core::time::Duration> {
+    fn patience(&self) -> core::time::Duration {
         if self.owed.is_some() {
-            Some(REPORT_AGAIN)
-        } else if self.floor.is_pending {
-            let left = self.floor.next.saturating_since(self.clock.now());
-            Some(core::time::Duration::from_micros(left.as_micros()))
-        } else {
-            None
+            return REPORT_AGAIN;
         }
+        let floor = if self.floor.is_pending { self.floor.next } else { Instant::FAR_FUTURE };
+        let left = floor.min(self.next_look).saturating_since(self.clock.now());
+        core::time::Duration::from_micros(left.as_micros())
     }
 }

@@ -276,10 +276,15 @@ impl Client {
         Some(frame)
     }
 
-    /// Opens the producer of this name; numbering goes on where the cluster says.
-    pub fn open_producer(&mut self, name: u8) {
+    /// Asks for an epoch of the producer of this name.
+    pub fn say_open_producer(&mut self, name: u8) {
         self.producer = ProducerId([name; 16]);
         self.say(&Control::OpenProducer(OpenProducer { request: 1, producer: self.producer }));
+    }
+
+    /// Opens the producer of this name; numbering goes on where the cluster says.
+    pub fn open_producer(&mut self, name: u8) {
+        self.say_open_producer(name);
         let frame = self.wait_for(Kind::ProducerOpened);
         let Control::ProducerOpened(opened) = decode(&frame) else { panic!("not what was waited for") };
         assert_eq!(opened.producer, self.producer);
@@ -338,6 +343,18 @@ impl Client {
         let frame = self.wait_for(Kind::Receipt);
         let Control::Receipt(receipt) = decode(&frame) else { panic!("not what was waited for") };
         (receipt.batch, receipt.index, receipt.runs.iter().collect())
+    }
+
+    /// Whether what was asked for last, a batch or a producer's epoch, was given, or why it was refused.
+    pub fn answer(&mut self) -> Result<(), Refusal> {
+        loop {
+            let frame = self.next_frame().expect("the connection stays open");
+            match decode(&frame) {
+                Control::Receipt(_) | Control::ProducerOpened(_) => return Ok(()),
+                Control::Refused(refused) => return Err(refused.reason),
+                _ => self.kept.push(frame),
+            }
+        }
     }
 
     /// Why something was refused.

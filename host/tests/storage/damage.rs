@@ -1,8 +1,10 @@
 //! What a disk may do to the data, and what the node says to it.
 
 use crate::support::{Node, append, entries, sync};
-use eventstream_core::id::{Index, Term};
-use eventstream_core::raft::HardState;
+use core::fmt::Write;
+use core::ops::ControlFlow;
+use eventstream_core::id::{Index, Offset, Term, TopicId};
+use eventstream_core::raft::{HardState, LogView};
 use eventstream_host::storage::{Durability, LogStore, OpenError, Row, StoreError};
 use rocksdb::{DB, Options};
 use std::fs::{self, OpenOptions};
@@ -319,6 +321,87 @@ fn a_floor_that_is_gone_or_damaged_proves_nothing_about_the_log() {
         remove(&node, &[&entry(7), &entry(8), &entry(9), &point(9)]);
         assert_eq!(lost_tail(&node), ((3, Index(9)), (2, Index(6))));
     }
+}
+
+/// What a whole read of the store gives: entries, rows of the topic index and of the state.
+fn read_everything(node: &Node) -> Result<String, String> {
+    let opened = node.try_open().map_err(|error| error.to_string())?;
+    let mut all = format!("{:?}\n", opened.stored);
+    let read = opened.reader.entries(Index(1), Index(99), usize::MAX, |index, frame| {
+        let _ = writeln!(all, "{index} {frame:?}");
+        ControlFlow::Continue(())
+    });
+    read.map_err(|error| error.to_string())?;
+    let row = opened.reader.topic_row(TopicId(1), Offset(7)).map_err(|error| error.to_string())?;
+    let _ = writeln!(all, "{row:?}");
+    let rows = opened.reader.state_rows(|key, value| {
+        let _ = writeln!(all, "{key:?} {value:?}");
+    });
+    rows.map(|()| all).map_err(|error| error.to_string())
+}
+
+#[test]
+fn a_flipped_bit_in_a_file_is_never_read_as_something_else() {
+    let node = Node::new();
+    let mut opened = node.open();
+    append(&mut opened, 1..=20, 1);
+    let (topic, first_offset, index) = (TopicId(1), Offset(0), Index(3));
+    opened.store.put_row(&Row::Topic { topic, first_offset, index, mask: 7 }).unwrap();
+    opened.store.put_row(&Row::State { key: b"key", value: b"value" }).unwrap();
+    sync(&mut opened);
+    opened.store.close().unwrap();
+    drop(opened);
+    let whole = read_everything(&node).unwrap();
+    let (mut refused, mut tried) = (0, 0);
+    for file in fs::read_dir(node.dir.join("data")).unwrap().map(|file| file.unwrap().path()) {
+        if file.extension().is_none_or(|extension| extension != "sst") {
+            continue;
+        }
+        let bytes = fs::read(&file).unwrap();
+        for at in (0..bytes.len()).step_by(61) {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1 << (at % 8);
+            fs::write(&file, damaged).unwrap();
+            tried += 1;
+            match read_everything(&node) {
+                // What nobody reads may be damaged: filters, properties, what RocksDB says of itself.
+                Ok(read) => assert_eq!(read, whole, "byte {at} of {}", file.display()),
+                Err(words) => {
+                    refused += 1;
+                    // RocksDB blames another file for what it finds in the properties of this one.
+                    let names_a_file = words.contains(".sst") || words.contains("MANIFEST");
+                    assert!(words.contains("Corruption") && names_a_file, "byte {at}: {words}");
+                }
+            }
+        }
+        fs::write(&file, bytes).unwrap();
+    }
+    assert!(refused > tried / 3, "{refused} of {tried}");
+}
+
+#[test]
+fn a_term_that_cannot_be_read_is_remembered_as_a_failure() {
+    let node = Node::new();
+    let mut opened = node.open();
+    append(&mut opened, 1..=2_000, 1);
+    sync(&mut opened);
+    append(&mut opened, 2_001..=2_002, 1);
+    sync(&mut opened);
+    opened.store.close().unwrap();
+    drop(opened);
+    let files = fs::read_dir(node.dir.join("data")).unwrap().map(|file| file.unwrap().path());
+    let files = files.filter(|file| file.extension().is_some_and(|extension| extension == "sst"));
+    let log = files.max_by_key(|file| fs::metadata(file).unwrap().len()).unwrap();
+    let mut bytes = fs::read(&log).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&log, bytes).unwrap();
+    let opened = node.open();
+    assert_eq!((opened.reader.term(Index(2_002)), opened.reader.term(Index(9_999))), (Some(Term(1)), None));
+    assert!(opened.reader.failure().is_none());
+    assert_eq!(opened.reader.term(Index(1_001)), None);
+    let words = opened.reader.clone().failure().unwrap().to_string();
+    assert!(words.contains(log.file_name().unwrap().to_str().unwrap()), "{words}");
 }
 
 /// Opens the data without our own checks.

@@ -2,7 +2,7 @@
 
 use crate::support::{Node, append, sync};
 use core::ops::RangeInclusive;
-use eventstream_core::id::{ClusterId, Incarnation, Index};
+use eventstream_core::id::{ClusterId, Incarnation, Index, NodeId};
 use eventstream_host::storage::{OpenError, Opened};
 use std::fs;
 use std::path::Path;
@@ -42,6 +42,7 @@ fn data_of_somebody_else_is_refused_and_named() {
         }
     };
     refused("cluster", |identity| identity.cluster = ClusterId([1; 16]));
+    refused("node", |identity| identity.node = NodeId(2));
     refused("incarnation", |identity| identity.incarnation = Incarnation([1; 16]));
     refused("producers", |identity| identity.parameters.producers += 1);
     refused("member", |identity| identity.members[0].incarnation = Incarnation([2; 16]));
@@ -73,6 +74,20 @@ fn a_node_that_lost_its_data_does_not_start_as_a_new_one() {
 }
 
 #[test]
+fn a_directory_that_was_emptied_is_no_new_one() {
+    let node = Node::new();
+    write(&mut node.open(), 1..=3);
+    for file in fs::read_dir(&node.dir).unwrap().map(|file| file.unwrap().path()) {
+        match file.file_name().unwrap().to_str().unwrap() {
+            "identity.toml" => {}
+            "data" => fs::remove_dir_all(file).unwrap(),
+            _ => fs::remove_file(file).unwrap(),
+        }
+    }
+    assert!(matches!(node.try_open(), Err(OpenError::DataLost { .. })));
+}
+
+#[test]
 fn a_first_start_that_was_interrupted_is_taken_up() {
     let node = Node::new();
     // Before the data was renamed.
@@ -82,8 +97,10 @@ fn a_first_start_that_was_interrupted_is_taken_up() {
     assert!(!node.dir.join("data.new").exists());
     // Before the version was written.
     fs::remove_file(node.dir.join("VERSION")).unwrap();
+    fs::write(node.dir.join("NEW"), "").unwrap();
     assert_eq!(node.open().stored.last.index, Index(3));
     assert_eq!(fs::read_to_string(node.dir.join("VERSION")).unwrap(), "2\n");
+    assert!(!node.dir.join("NEW").exists());
 }
 
 #[test]

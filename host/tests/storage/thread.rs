@@ -90,6 +90,10 @@ impl LogStore for Notes {
         Ok(())
     }
 
+    fn is_disk_low(&self) -> bool {
+        false
+    }
+
     fn close(&mut self) -> Result<(), StoreError> {
         let _ = self.commits.send((Durability::Synced, vec!["closed".to_owned()]));
         Ok(())

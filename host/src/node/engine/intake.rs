@@ -170,6 +170,8 @@ impl Engine {
             Some(Refusal::Stopping)
         } else if self.replica.raft().role() != Role::Leader {
             Some(self.not_leader())
+        } else if self.journal.is_disk_low() {
+            Some(Refusal::DiskLow)
         } else {
             None
         }

@@ -32,7 +32,7 @@ use super::journal::Journal;
 use super::mailbox::{Bell, EVENTS, Inbox};
 use super::memory::{Packer, Pools, Shortage};
 use super::peers::Peers;
-use super::reader::Reader;
+use super::reader::{ReadError, Reader};
 use super::state::NodeReplica;
 use super::subscriptions::Subscriptions;
 use super::tail::Tail;
@@ -206,7 +206,10 @@ impl Engine {
         self.feed_hungry();
         self.release();
         self.flush();
-        Ok(self.progress())
+        match self.store.failure() {
+            Some(error) => Err(NodeError::Read(ReadError::Term(error.to_string()))),
+            None => Ok(self.progress()),
+        }
     }
 
     /// Gives away what is kept for others. Returns whether nothing is kept any more.
