@@ -86,6 +86,10 @@ impl LogStore for Gated {
         self.store.save_floor()
     }
 
+    fn is_disk_low(&self) -> bool {
+        self.store.is_disk_low()
+    }
+
     fn close(&mut self) -> Result<(), StoreError> {
         let _open = self.gate.pass();
         self.store.close()

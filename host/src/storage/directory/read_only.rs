@@ -20,6 +20,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::OnceLock;
 
 /// A directory that is open to be looked at.
 pub struct ReadOnly {
@@ -76,7 +77,7 @@ pub fn open_read_only(directory: &Path, identity: &Identity) -> Result<Option<Re
     let rocks = open().map_err(|source| place.rocks_error(source))?;
     place.check_owner(&rocks)?;
     Ok(Some(ReadOnly {
-        reader: Reader::new(Arc::new(Database { rocks, _lock: lock })),
+        reader: Reader::new(Arc::new(Database { rocks, failure: OnceLock::new(), _lock: lock })),
         floor: floor.map(|floor| SyncedPoint { batches: floor.number, index: floor.index, chain: floor.chain.0 }),
         suspect: is_suspect || is_doubtful,
     }))
