@@ -79,6 +79,18 @@ impl Progress {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
+
+    /// Waits until an event was sent and is not answered: soon so, if nobody answers.
+    ///
+    /// # Panics
+    ///
+    /// If the load ends before.
+    pub fn wait_for_publishes_in_flight(&self) {
+        while self.in_flight() == 0 {
+            assert!(!self.has_stopped(), "the load ended with nothing in flight");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
 }
 
 /// What was acknowledged, and where it is said to be.
