@@ -6,10 +6,11 @@
 //! does, and stays so for seconds: there the crates take turns, pass by pass, and quantiles are compared.
 
 use core::hint::{black_box, spin_loop};
+use core::time::Duration;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
 use eventstream_core::ring::{Consumer, Producer, Ring};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Room of every ring.
 const CAPACITY: usize = 1_024;
@@ -222,6 +223,7 @@ macro_rules! each_crate {
 }
 
 /// Item by item between two threads, the crates taking turns.
+#[expect(clippy::disallowed_methods, reason = "what is measured here is time, and criterion cannot take turns")]
 fn in_turns(_: &mut Criterion) {
     let mut ring: Box<Ring<u64, CAPACITY>> = Box::default();
     let queue = crossbeam_queue::ArrayQueue::new(CAPACITY);
