@@ -8,4 +8,5 @@ pub mod identity;
 pub mod node;
 pub mod reference;
 pub mod storage;
+mod stream;
 pub mod verify;

@@ -4,6 +4,7 @@ use super::error::{LinkError, ProtocolError};
 use super::transport::{Inbox, connect};
 use super::{Shared, encode};
 use crate::clock::Clock;
+use crate::stream::Stream;
 use core::future::pending;
 use core::time::Duration;
 use eventstream_core::id::ClusterId;
@@ -11,7 +12,6 @@ use eventstream_core::time::{self, Instant};
 use eventstream_core::wire::{Control, Kind, Ping};
 use std::io;
 use std::sync::Arc;
-use tokio::net::TcpStream;
 
 /// Before the first attempt to connect again; doubles with each further one, ...
 const BACKOFF_MIN: Duration = Duration::from_millis(20);
@@ -46,7 +46,7 @@ pub(super) async fn run(shared: Arc<Shared>, number: usize) {
 struct Session<'a> {
     shared: &'a Shared,
     number: usize,
-    stream: TcpStream,
+    stream: Stream,
     inbox: Inbox,
     outbox: Vec<u8>,
     /// How much of the outbox has been written.
@@ -144,7 +144,7 @@ impl<'a> Session<'a> {
     }
 
     fn read(&mut self) -> Result<(), LinkError> {
-        if self.inbox.fill_from(&self.stream)? {
+        if self.inbox.fill_from(&mut self.stream)? {
             self.heard_at = self.shared.clock.now();
         }
         Ok(())

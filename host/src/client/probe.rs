@@ -4,17 +4,16 @@ use super::encode;
 use super::error::{LinkError, ProtocolError};
 use super::status::{StatusReport, report};
 use super::transport::{Inbox, connect};
+use crate::stream::Stream;
 use core::time::Duration;
 use eventstream_core::id::{ClusterId, Offset, TopicId};
 use eventstream_core::wire::{Control, StatusRequest, TopicListRequest};
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// A connection to one node, for questions about its state. After an error it is of no more use.
 #[derive(Debug)]
 pub struct Probe {
-    stream: TcpStream,
+    stream: Stream,
     inbox: Inbox,
     cluster: ClusterId,
     patience: Duration,
@@ -109,7 +108,7 @@ impl Probe {
                     }
                 }
                 self.stream.readable().await?;
-                self.inbox.fill_from(&self.stream)?;
+                self.inbox.fill_from(&mut self.stream)?;
             }
         };
         timeout(self.patience, answer).await.unwrap_or(Err(LinkError::Silent))

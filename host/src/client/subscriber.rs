@@ -9,14 +9,13 @@ use super::error::{LinkError, ProtocolError, SubscribeError};
 use super::link::{DEAD, QUIET, sleep_until};
 use super::transport::{Inbox, connect};
 use crate::clock::Clock;
+use crate::stream::Stream;
 use delivered::Delivered;
 use eventstream_core::config::MAX_TOPIC;
 use eventstream_core::id::Offset;
 use eventstream_core::time::{Duration, Instant};
 use eventstream_core::wire::{Control, Delivery, EndReason, Kind, Ping, Refusal, StartAt, Subscribe};
 use std::sync::Arc;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 
 /// After every server has failed, before the first is tried again; doubles with each round, ...
 const BACKOFF_MIN: core::time::Duration = core::time::Duration::from_millis(20);
@@ -66,7 +65,7 @@ pub struct Subscriber {
 /// A connection with a subscription.
 #[derive(Debug)]
 struct Session {
-    stream: TcpStream,
+    stream: Stream,
     inbox: Inbox,
     announced: Option<Delivery>,
     heard_at: Instant,
@@ -250,7 +249,7 @@ impl Subscriber {
         tokio::select! {
             ready = session.stream.readable() => {
                 ready.map_err(LinkError::from)?;
-                if session.inbox.fill_from(&session.stream)? {
+                if session.inbox.fill_from(&mut session.stream)? {
                     session.heard_at = self.clock.now();
                 }
             }

@@ -3,11 +3,11 @@
 use super::encode;
 use super::error::{LinkError, ProtocolError};
 use crate::checksum::CRC;
+use crate::stream::Stream;
 use core::time::Duration;
 use eventstream_core::id::ClusterId;
 use eventstream_core::wire::{Control, Frame, Header, Hello, MAX_FRAME_LEN, Role, VERSION, Welcome, peek};
 use std::io;
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -19,10 +19,11 @@ const HANDSHAKE: Duration = Duration::from_secs(2);
 const INBOX_BYTES: usize = 4 * MAX_FRAME_LEN;
 
 /// Connects and says hello. The answer is in the inbox, for [`Inbox::take_welcome`].
-pub(super) async fn connect(address: &str, cluster: Option<ClusterId>) -> Result<(TcpStream, Inbox), LinkError> {
+pub(super) async fn connect(address: &str, cluster: Option<ClusterId>) -> Result<(Stream, Inbox), LinkError> {
     let connected = timeout(CONNECT, TcpStream::connect(address)).await;
-    let mut stream = connected.map_err(|_| LinkError::Silent)??;
+    let stream = connected.map_err(|_| LinkError::Silent)??;
     stream.set_nodelay(true)?;
+    let mut stream = Stream::plain(stream);
     let mut hello = Vec::new();
     let role = Role::Client;
     encode(&Control::Hello(Hello { version_min: VERSION, version_max: VERSION, cluster, role }), &mut hello);
@@ -31,7 +32,7 @@ pub(super) async fn connect(address: &str, cluster: Option<ClusterId>) -> Result
         stream.write_all(&hello).await?;
         while inbox.first_header()?.is_none() {
             stream.readable().await?;
-            inbox.fill_from(&stream)?;
+            inbox.fill_from(&mut stream)?;
         }
         Ok(())
     };
@@ -57,7 +58,7 @@ impl Default for Inbox {
 impl Inbox {
     /// Reads what has arrived, as far as there is room: there always is when every whole frame was taken. Returns whether
     /// that was anything.
-    pub(super) fn fill_from(&mut self, stream: &TcpStream) -> Result<bool, LinkError> {
+    pub(super) fn fill_from(&mut self, stream: &mut Stream) -> Result<bool, LinkError> {
         if self.buffer.len() - self.end < MAX_FRAME_LEN {
             self.buffer.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);

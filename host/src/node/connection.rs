@@ -11,21 +11,14 @@ use super::memory::StaticPool;
 use super::message;
 use super::receive::Receiver;
 use super::send::{Flushed, SendQueue};
+use crate::stream::{ReadHalf, Stream, WriteHalf};
 use core::cell::{Cell, RefCell};
-use core::future::poll_fn;
-use core::pin::{Pin, pin};
-use core::task::Poll;
+use core::pin::pin;
 use core::time::Duration;
-use socket2::SockRef;
-use std::io::{self, ErrorKind};
-use std::net::Shutdown;
+use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::sync::Arc;
-use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
-use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
-use tokio::task::coop::consume_budget;
 use tokio::time::{sleep, timeout};
 
 /// An empty pool is looked at again after this long. Nobody tells a socket that a block became free: blocks come back from
@@ -69,7 +62,7 @@ struct Slot {
 struct Connection {
     id: ConnId,
     role: Role,
-    socket: OwnedWriteHalf,
+    socket: WriteHalf,
     queue: RefCell<SendQueue>,
     /// The socket took no more: the connection's own task waits until it does, and writes.
     is_blocked: Cell<bool>,
@@ -126,7 +119,7 @@ impl Hub {
 
     /// Serves a connection whose handshake was valid, until it ends. One that comes when the node is being stopped
     /// ends at once: nobody would answer it.
-    pub(crate) async fn serve(&self, stream: TcpStream, role: Role) {
+    pub(crate) async fn serve(&self, stream: Stream, role: Role) {
         if self.is_leaving.get() {
             return;
         }
@@ -149,7 +142,7 @@ impl Hub {
     }
 
     /// Hands every frame to the engine. Between frames a connection may be silent for as long as it likes.
-    async fn receive(&self, connection: &Connection, socket: &mut OwnedReadHalf) -> End {
+    async fn receive(&self, connection: &Connection, socket: &mut ReadHalf) -> End {
         let mut receiver = Receiver::new(self.pool);
         let mut patience = pin!(sleep(FRAME_PATIENCE));
         // Whether `patience` is that with the frame at the front.
@@ -167,7 +160,7 @@ impl Hub {
                     is_timed = false;
                     continue;
                 };
-                match read_now(socket, room).await {
+                match socket.read_now(room).await {
                     Ok(Some(0)) | Err(_) => return End::Closed,
                     Ok(Some(count)) => receiver.received(count),
                     Ok(None) => break,
@@ -222,17 +215,16 @@ impl Hub {
 
     /// Says what was wrong. Then reads until the other side closes too, for a moment: a socket that is closed with
     /// unread bytes takes back what was just sent.
-    async fn part(&self, connection: &Connection, reading: &mut OwnedReadHalf, offence: Offence) {
+    async fn part(&self, connection: &Connection, reading: &mut ReadHalf, offence: Offence) {
         if !connection.queue.borrow().is_empty() {
             return;
         }
         let farewell = async {
             connection.socket.writable().await?;
-            connection.socket.try_write(&message::refused_connection(offence.refusal(), &offence.to_string()))?;
-            SockRef::from(connection.socket.as_ref()).shutdown(Shutdown::Write)?;
-            let mut unread = [0; 4_096];
-            while reading.read(&mut unread).await? > 0 {}
-            io::Result::Ok(())
+            let farewell = message::refused_connection(offence.refusal(), &offence.to_string());
+            connection.socket.try_write_vectored(&[IoSlice::new(&farewell)])?;
+            connection.socket.end()?;
+            reading.read_to_end().await
         };
         let _the_connection_is_over_in_any_case = timeout(CLOSING, farewell).await;
     }
@@ -327,25 +319,8 @@ impl Connection {
     }
 }
 
-/// Reads what is there now; `None` if nothing is. A read that does not fill `room` tells the runtime that the socket is
-/// empty, which spares a second system call.
-///
-/// A task that has read for too long is no more told what there is, however much: it gives way first. (Else it would take
-/// that for an empty socket, find it readable, and never end.)
-async fn read_now(socket: &mut OwnedReadHalf, room: &mut [u8]) -> io::Result<Option<usize>> {
-    consume_budget().await;
-    let mut buffer = ReadBuf::new(room);
-    poll_fn(|context| match Pin::new(&mut *socket).poll_read(context, &mut buffer) {
-        Poll::Ready(Ok(())) => Poll::Ready(Ok(Some(buffer.filled().len()))),
-        Poll::Ready(Err(error)) if error.kind() == ErrorKind::Interrupted => Poll::Ready(Ok(None)),
-        Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-        Poll::Pending => Poll::Ready(Ok(None)),
-    })
-    .await
-}
-
 impl Table {
-    fn insert(&mut self, role: Role, socket: OwnedWriteHalf) -> Rc<Connection> {
+    fn insert(&mut self, role: Role, socket: WriteHalf) -> Rc<Connection> {
         let slot = self.free.pop().unwrap_or_else(|| {
             self.slots.push(Slot::default());
             u16::try_from(self.slots.len() - 1).expect("connections are limited to far fewer")
@@ -375,33 +350,5 @@ impl Table {
     /// The connection takes no more commands.
     fn close(&mut self, conn: ConnId) {
         self.slots[usize::from(conn.slot)].connection = None;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::Write;
-    use tokio::net::TcpListener;
-
-    #[test]
-    fn a_task_with_much_to_read_gives_way_and_goes_on() {
-        const BYTES: usize = 2_000;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async {
-            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-            let mut sender = std::net::TcpStream::connect(listener.local_addr().expect("bound")).expect("it listens");
-            let (mut reading, _writing) = listener.accept().await.expect("a connection").0.into_split();
-            sender.write_all(&[7; BYTES]).expect("room on the way");
-            let (mut read, mut nothing) = (0, 0);
-            while read < BYTES {
-                reading.readable().await.expect("an open connection");
-                match read_now(&mut reading, &mut [0]).await.expect("an open connection") {
-                    Some(count) => read += count,
-                    None => nothing += 1,
-                }
-                assert!(nothing <= BYTES, "it is readable, and there is nothing to read, for ever");
-            }
-        });
     }
 }

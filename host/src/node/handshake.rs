@@ -6,6 +6,7 @@ use super::memory::CLIENT_INFLIGHT;
 use super::message;
 use crate::checksum::CRC;
 use crate::identity::Identity;
+use crate::stream::Stream;
 use core::time::Duration;
 use eventstream_core::id::NodeId;
 use eventstream_core::wire::{
@@ -13,8 +14,6 @@ use eventstream_core::wire::{
     Welcome,
 };
 use std::io;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 /// A new connection has this long to say who it is.
@@ -44,7 +43,7 @@ pub(crate) enum HandshakeError {
 }
 
 /// Reads the hello of an accepted connection and tells what the connection is for.
-pub(crate) async fn accept(stream: &mut TcpStream, me: &Identity) -> Result<Role, HandshakeError> {
+pub(crate) async fn accept(stream: &mut Stream, me: &Identity) -> Result<Role, HandshakeError> {
     let frame = read_frame(stream).await?;
     match decode(&frame)? {
         Control::Hello(hello) => admit(&hello, me).map_err(HandshakeError::Refuse),
@@ -52,22 +51,18 @@ pub(crate) async fn accept(stream: &mut TcpStream, me: &Identity) -> Result<Role
     }
 }
 
-/// Tells the other side why it is refused. Then reads until it closes too, for a moment: a socket that is closed with
-/// unread bytes takes back what was just sent.
-pub(crate) async fn refuse(stream: &mut TcpStream, reason: Refusal) {
+/// Tells the other side why it is refused, and waits for a moment until it closes too.
+pub(crate) async fn refuse(stream: &mut Stream, reason: Refusal) {
     let farewell = async {
         stream.write_all(&message::refused_connection(reason, "")).await?;
-        stream.shutdown().await?;
-        let mut unread = [0; 1_024];
-        while stream.read(&mut unread).await? > 0 {}
-        io::Result::Ok(())
+        stream.part().await
     };
     let _the_connection_is_over_in_any_case = timeout(FAREWELL, farewell).await;
 }
 
 /// Says who this node is on a connection that it dialled, and waits until the node at the other end says that it is
 /// `peer`.
-pub(crate) async fn introduce(stream: &mut TcpStream, me: &Identity, peer: NodeId) -> Result<(), HandshakeError> {
+pub(crate) async fn introduce(stream: &mut Stream, me: &Identity, peer: NodeId) -> Result<(), HandshakeError> {
     let role = wire::Role::Peer { node: me.node, incarnation: me.incarnation };
     let hello = Hello { version_min: VERSION, version_max: VERSION, cluster: Some(me.cluster), role };
     stream.write_all(&message::encode(&Control::Hello(hello))).await?;
@@ -103,7 +98,7 @@ fn admit(hello: &Hello, me: &Identity) -> Result<Role, Refusal> {
 }
 
 /// Reads one frame of a control message and not a byte more.
-async fn read_frame(stream: &mut TcpStream) -> Result<Vec<u8>, HandshakeError> {
+async fn read_frame(stream: &mut Stream) -> Result<Vec<u8>, HandshakeError> {
     let mut header = [0; HEADER_LEN];
     stream.read_exact(&mut header).await?;
     let len = Header::parse(&header, CRC).map_err(HandshakeError::Frame)?.frame_len();

@@ -11,13 +11,13 @@ use super::memory::StaticPool;
 use crate::clock::Clock;
 use crate::config::ThreadLayout;
 use crate::identity::Identity;
+use crate::stream::Detached;
 use eventstream_core::id::NodeId;
 use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
-use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 use tokio::sync::mpsc;
 use tokio::task::{LocalSet, spawn_local};
@@ -58,7 +58,7 @@ pub(crate) struct PeerSockets {
     /// Who this node is.
     pub(crate) identity: Arc<Identity>,
     /// Accepted connections of other nodes.
-    pub(crate) accepted: mpsc::UnboundedReceiver<(std::net::TcpStream, NodeId)>,
+    pub(crate) accepted: mpsc::UnboundedReceiver<(Detached, NodeId)>,
     /// The node's clock.
     pub(crate) clock: Clock,
 }
@@ -140,7 +140,7 @@ impl PeerSockets {
         spawn_local(async move {
             while let Some((stream, node)) = accepted.recv().await {
                 if inbound.len() < MAX_PEER_CONNECTIONS
-                    && let Ok(stream) = TcpStream::from_std(stream)
+                    && let Ok(stream) = stream.attach()
                 {
                     let hub = Rc::clone(&inbound);
                     spawn_local(async move { hub.serve(stream, Role::Inbound(node)).await });

@@ -6,6 +6,7 @@ use super::handshake::{self, HandshakeError};
 use super::socket;
 use crate::clock::Clock;
 use crate::identity::{Identity, Member};
+use crate::stream::Stream;
 use core::time::Duration;
 use std::io::ErrorKind;
 use std::rc::Rc;
@@ -62,14 +63,14 @@ pub(crate) async fn keep(hub: Rc<Hub>, me: Arc<Identity>, peer: Member, clock: C
 }
 
 /// Connects and shakes hands; each of the two may take as long as `patience`.
-async fn dial(me: &Identity, peer: &Member, patience: Duration) -> Result<TcpStream, DialError> {
+async fn dial(me: &Identity, peer: &Member, patience: Duration) -> Result<Stream, DialError> {
     let connected = timeout(patience, TcpStream::connect(peer.address.as_str())).await;
     let mut stream = match connected {
-        Ok(Ok(stream)) => stream,
+        Ok(Ok(stream)) => Stream::plain(stream),
         Ok(Err(error)) => return Err(DialError::of_connect(error.kind())),
         Err(_) => return Err(DialError::Silent),
     };
-    socket::prepare_peer(&stream).map_err(|_| DialError::Dropped)?;
+    socket::prepare_peer(stream.socket()).map_err(|_| DialError::Dropped)?;
     match timeout(patience, handshake::introduce(&mut stream, me, peer.id)).await {
         Ok(Ok(())) => Ok(stream),
         Ok(Err(HandshakeError::Io(_))) => Err(DialError::Dropped),

@@ -10,6 +10,7 @@ use super::handshake::{self, HandshakeError};
 use super::message;
 use super::socket;
 use crate::identity::Identity;
+use crate::stream::{Detached, Stream};
 use core::cell::RefCell;
 use core::time::Duration;
 use eventstream_core::id::NodeId;
@@ -18,7 +19,7 @@ use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::Arc;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::{sleep, timeout};
@@ -35,7 +36,7 @@ pub(crate) const NEWCOMERS_FILES: usize = MAX_NEWCOMERS + ACCEPTED_AT_ONCE;
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// Accepted connections of other nodes on their way to the thread that serves them.
-pub(crate) type Handover = mpsc::UnboundedSender<(std::net::TcpStream, NodeId)>;
+pub(crate) type Handover = mpsc::UnboundedSender<(Detached, NodeId)>;
 
 /// What every accepted connection is measured by.
 #[derive(Debug)]
@@ -98,7 +99,7 @@ async fn accept_all(listener: &TcpListener, door: &Rc<Door>) {
         for _ in 0..ACCEPTED_AT_ONCE {
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    spawn_local(receive(stream, door.newcomers.enter(), Rc::clone(door)));
+                    spawn_local(receive(Stream::plain(stream), door.newcomers.enter(), Rc::clone(door)));
                 }
                 // Gone before it was accepted.
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
@@ -112,7 +113,7 @@ async fn accept_all(listener: &TcpListener, door: &Rc<Door>) {
 }
 
 /// Hears who it is, and serves or hands over.
-async fn receive(mut stream: TcpStream, place: Place, door: Rc<Door>) {
+async fn receive(mut stream: Stream, place: Place, door: Rc<Door>) {
     let role = tokio::select! {
         biased;
         role = settle(&mut stream, &door) => role,
@@ -124,11 +125,11 @@ async fn receive(mut stream: TcpStream, place: Place, door: Rc<Door>) {
     };
     door.newcomers.leave(&place);
     match role {
-        Some(Role::Client) if socket::prepare_client(&stream).is_ok() => {
+        Some(Role::Client) if socket::prepare_client(stream.socket()).is_ok() => {
             door.clients.serve(stream, Role::Client).await;
         }
         Some(Role::Inbound(node) | Role::Link(node)) => {
-            if let Ok(stream) = socket::prepare_peer(&stream).and_then(|()| stream.into_std()) {
+            if let Ok(stream) = socket::prepare_peer(stream.socket()).and_then(|()| stream.detach()) {
                 let _gone_only_when_the_node_stops = door.peers.send((stream, node));
             }
         }
@@ -137,7 +138,7 @@ async fn receive(mut stream: TcpStream, place: Place, door: Rc<Door>) {
 }
 
 /// What the connection is for; `None` if it is over, because it broke or was told why it is not wanted.
-async fn settle(stream: &mut TcpStream, door: &Door) -> Option<Role> {
+async fn settle(stream: &mut Stream, door: &Door) -> Option<Role> {
     let refusal = match timeout(handshake::PATIENCE, handshake::accept(stream, &door.identity)).await {
         Ok(Ok(Role::Client)) if door.clients.len() >= door.max_clients => Refusal::TooManyConnections,
         Ok(Ok(role)) => return Some(role),

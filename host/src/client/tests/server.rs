@@ -3,6 +3,7 @@
 use crate::checksum::CRC;
 use crate::client::encode;
 use crate::client::transport::Inbox;
+use crate::stream::Stream;
 use eventstream_core::batch::{self, BatchBuilder, Source};
 use eventstream_core::id::{ClusterId, Epoch, Incarnation, Index, NodeId, Offset, ProducerId, Sequence, ShardId, Term};
 use eventstream_core::receipt::{Durability, RunReceipt};
@@ -10,8 +11,7 @@ use eventstream_core::wire::{
     About, Batch, Control, Delivery, Kind, LeaderChanged, List, MAX_FRAME_LEN, Member, OpenProducer, ProducerOpened,
     Receipt, Refusal, Refused, StartAt, Welcome,
 };
-use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 pub(super) const CLUSTER: ClusterId = ClusterId([1; 16]);
 /// What a client may have unanswered.
@@ -29,7 +29,7 @@ pub(super) struct Node {
 
 /// A connection that a node has accepted.
 pub(super) struct Conn {
-    stream: TcpStream,
+    stream: Stream,
     inbox: Inbox,
 }
 
@@ -72,7 +72,7 @@ impl Node {
 
     pub(super) async fn accept_silently(&self) -> Conn {
         let (stream, _) = self.listener.accept().await.expect("a connection");
-        Conn { stream, inbox: Inbox::default() }
+        Conn { stream: Stream::plain(stream), inbox: Inbox::default() }
     }
 }
 
@@ -98,7 +98,7 @@ impl Conn {
                 return Some(read(header.kind, frame.payload(), header.batch_id, header.event_count));
             }
             self.stream.readable().await.ok()?;
-            self.inbox.fill_from(&self.stream).ok()?;
+            self.inbox.fill_from(&mut self.stream).ok()?;
         }
     }
 
@@ -106,7 +106,7 @@ impl Conn {
     pub(super) async fn pinged(&mut self) {
         while self.inbox.next_frame().expect("a good frame").is_none_or(|frame| frame.header().kind != Kind::Ping) {
             self.stream.readable().await.expect("connected");
-            self.inbox.fill_from(&self.stream).expect("connected");
+            self.inbox.fill_from(&mut self.stream).expect("connected");
         }
     }
 
