@@ -31,6 +31,10 @@ pub const MAX_TEXT: usize = 255;
 
 /// Topics in one message, at most.
 pub const MAX_LISTED_TOPICS: usize = 29;
+/// Counters in one message, at most.
+pub const MAX_LISTED_COUNTERS: usize = 64;
+/// Bytes of a counter's name, 1 to this many.
+pub const MAX_COUNTER_NAME: usize = 48;
 
 /// Members of one shard, at most (voters, learners and the witness together).
 pub const MAX_MEMBERS: usize = 8;
@@ -81,6 +85,7 @@ const _: () = assert!(
 );
 const _: () = assert!(MAX_CONTROL_PAYLOAD <= MAX_FRAME_PAYLOAD);
 const _: () = assert!(10 + 5 + 1 + MAX_LISTED_TOPICS * (1 + MAX_TOPIC + 10) <= MAX_CONTROL_PAYLOAD);
+const _: () = assert!(10 + 5 + 1 + MAX_LISTED_COUNTERS * (1 + MAX_COUNTER_NAME + 10) <= MAX_CONTROL_PAYLOAD);
 const _: () = assert!(MAX_APPEND_ENTRIES as u64 <= MAX_INFLIGHT_ENTRIES);
 const _: () = assert!(HEARTBEAT.as_micros() * 3 <= PATIENCE.as_micros());
 

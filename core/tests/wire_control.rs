@@ -1,6 +1,8 @@
 //! Control messages: what is encoded decodes to the same, what breaks a rule is refused by both sides.
 
-use eventstream_core::config::{MAX_CONTROL_PAYLOAD, MAX_COUNTER, MAX_LISTED_TOPICS};
+use eventstream_core::config::{
+    MAX_CONTROL_PAYLOAD, MAX_COUNTER, MAX_COUNTER_NAME, MAX_LISTED_COUNTERS, MAX_LISTED_TOPICS,
+};
 use eventstream_core::crc::Crc32;
 use eventstream_core::id::{
     ClusterId, Epoch, Incarnation, Index, LogTime, NodeId, Offset, ProducerId, Sequence, ShardId, Term, TopicId,
@@ -8,10 +10,10 @@ use eventstream_core::id::{
 use eventstream_core::raft::{Body, LogPosition, Message};
 use eventstream_core::receipt::{Durability, RunReceipt, RunRefusal};
 use eventstream_core::wire::{
-    About, CaughtUp, Control, ControlError, Delivery, EncodeError, EndReason, Frame, Hello, Kind, LeaderChanged, List,
-    ListedTopic, MAX_CONTROL_LEN, Member, MemberStatus, NodeRole, NodeStatus, OVERHEAD, OpenProducer, Ping, Pong,
-    ProducerOpened, Receipt, Refusal, Refused, Role, StartAt, Status, StatusRequest, Subscribe, SubscriptionEnd, Topic,
-    TopicList, TopicListRequest, TopicRequest, Unsubscribe, Welcome,
+    About, CaughtUp, Control, ControlError, Counters, CountersRequest, Delivery, EncodeError, EndReason, Frame, Hello,
+    Kind, LeaderChanged, List, ListedTopic, MAX_CONTROL_LEN, Member, MemberStatus, NamedCount, NodeRole, NodeStatus,
+    OVERHEAD, OpenProducer, Ping, Pong, ProducerOpened, Receipt, Refusal, Refused, Role, StartAt, Status,
+    StatusRequest, Subscribe, SubscriptionEnd, Topic, TopicList, TopicListRequest, TopicRequest, Unsubscribe, Welcome,
 };
 use proptest::prelude::*;
 
@@ -28,6 +30,7 @@ struct Parts {
     variant: usize,
     topic: String,
     text: String,
+    counter: String,
     receipts: Vec<RunReceipt>,
     addresses: Vec<String>,
 }
@@ -36,11 +39,11 @@ fn parts() -> impl Strategy<Value = Parts> {
     let number = || prop_oneof![0..300_u64, 0..=MAX_COUNTER, Just(MAX_COUNTER)];
     let numbers = [number(), number(), number(), number(), number(), number()];
     let scalars = (numbers, any::<u32>(), [1..=u16::MAX, 1..=u16::MAX], any::<[u8; 16]>(), any::<bool>(), 0..100_usize);
-    let texts = ("[a-zü]{1,60}", "\\PC{0,60}", prop::collection::vec("[a-z0-9.:]{1,255}", 0..=8));
+    let texts = ("[a-zü]{1,60}", "\\PC{0,60}", "[a-z0-9_]{1,48}", prop::collection::vec("[a-z0-9.:]{1,255}", 0..=8));
     let receipts = prop::collection::vec(run_receipt(), 0..=64);
-    (scalars, texts, receipts).prop_map(|(scalars, (topic, text, addresses), receipts)| {
+    (scalars, texts, receipts).prop_map(|(scalars, (topic, text, counter, addresses), receipts)| {
         let (numbers, small, nodes, id, flag, variant) = scalars;
-        Parts { numbers, small, nodes, id, flag, variant, topic, text, receipts, addresses }
+        Parts { numbers, small, nodes, id, flag, variant, topic, text, counter, receipts, addresses }
     })
 }
 
@@ -163,15 +166,20 @@ fn listed_topics(parts: &Parts) -> Vec<ListedTopic<'_>> {
     vec![topic; parts.receipts.len().min(MAX_LISTED_TOPICS)]
 }
 
+fn named_counts(parts: &Parts) -> Vec<NamedCount<'_>> {
+    let counter = NamedCount { name: &parts.counter, count: parts.numbers[1] };
+    vec![counter; parts.receipts.len().min(MAX_LISTED_COUNTERS)]
+}
+
 /// The items of the lists of one case.
-type Lists<'a> = (Vec<Member<'a>>, Vec<MemberStatus<'a>>, Vec<ListedTopic<'a>>);
+type Lists<'a> = (Vec<Member<'a>>, Vec<MemberStatus<'a>>, Vec<ListedTopic<'a>>, Vec<NamedCount<'a>>);
 
 fn lists(parts: &Parts) -> Lists<'_> {
-    (members(parts), member_statuses(parts), listed_topics(parts))
+    (members(parts), member_statuses(parts), listed_topics(parts), named_counts(parts))
 }
 
 /// One message of every kind.
-fn messages<'a>(parts: &'a Parts, (members, statuses, topics): &'a Lists<'a>) -> Vec<Control<'a>> {
+fn messages<'a>(parts: &'a Parts, (members, statuses, topics, counters): &'a Lists<'a>) -> Vec<Control<'a>> {
     let [a, b, c, d, ..] = parts.numbers;
     let (subscription, request) = (parts.small, a);
     let (node, other) = (NodeId(parts.nodes[0]), NodeId(parts.nodes[1]));
@@ -232,6 +240,8 @@ fn messages<'a>(parts: &'a Parts, (members, statuses, topics): &'a Lists<'a>) ->
         Control::Topic(Topic { request, next_offset: parts.flag.then_some(Offset(b)) }),
         Control::TopicListRequest(TopicListRequest { request, first: TopicId(parts.small) }),
         Control::TopicList(TopicList { request, count: parts.small, topics: List::of(topics) }),
+        Control::CountersRequest(CountersRequest { request, first: parts.small }),
+        Control::Counters(Counters { request, count: parts.small, counters: List::of(counters) }),
         Control::Peer(Message { from: node, to: other, incarnation, term: Term(d), body: raft_body(parts) }),
     ]
 }
@@ -358,6 +368,17 @@ fn lists_have_bounds() {
     assert_refused(&of(&many), ControlError::TooMany);
     assert_refused(&of(&[ListedTopic { name: "", ..topic }]), ControlError::TopicLength);
 
+    let counter = NamedCount { name: "busy", count: 0 };
+    let many = [counter; MAX_LISTED_COUNTERS + 1];
+    let of = |counters| Control::Counters(Counters { request: 1, count: 1, counters: List::of(counters) });
+    assert!(encode(&of(&many[1..])).is_ok());
+    assert_refused(&of(&many), ControlError::TooMany);
+    for name in ["", "Busy", "too busy", "ü", &"x".repeat(MAX_COUNTER_NAME + 1)] {
+        let misnamed = [NamedCount { name, count: 0 }];
+        let counters = Counters { request: 1, count: 1, counters: List::of(&misnamed) };
+        assert_refused(&Control::Counters(counters), ControlError::CounterName);
+    }
+
     // Batch, index, term, durability, then a list that claims 2^32 - 1 items: refused before any is read.
     let claims = [1, 1, 1, 0, 0xFF, 0xFF, 0xFF, 0xFF, 0x0F];
     assert_eq!(Control::decode(Kind::Receipt, &claims), Err(ControlError::TooMany));
@@ -413,6 +434,7 @@ fn the_largest_of_every_message_fits_a_control_frame() {
         variant: 0,
         topic: "x".repeat(127),
         text: "x".repeat(255),
+        counter: "x".repeat(MAX_COUNTER_NAME),
         receipts: vec![receipt; 64],
         addresses: vec!["x".repeat(255); 8],
     };

@@ -9,7 +9,8 @@ use eventstream_core::id::{
 use eventstream_core::raft::{Body, LogPosition, Message};
 use eventstream_core::receipt::{Durability, RunReceipt, RunRefusal};
 use eventstream_core::wire::{
-    Batch, Control, Frame, Header, Hello, Kind, List, MAX_CONTROL_LEN, MAX_FRAME_LEN, Ping, Receipt, Role, seal, stamp,
+    Batch, Control, Counters, Frame, Header, Hello, Kind, List, MAX_CONTROL_LEN, MAX_FRAME_LEN, NamedCount, Ping,
+    Receipt, Role, seal, stamp,
 };
 
 const CRC: Crc32 = Crc32::portable();
@@ -69,6 +70,13 @@ fn receipt() {
         runs: List::of(&runs),
     };
     assert_control(include_str!("vectors/receipt.hex"), &Control::Receipt(receipt));
+}
+
+#[test]
+fn counters() {
+    let counters = [NamedCount { name: "busy", count: 300 }, NamedCount { name: "frame_magic", count: 0 }];
+    let counters = Counters { request: 5, count: 45, counters: List::of(&counters) };
+    assert_control(include_str!("vectors/counters.hex"), &Control::Counters(counters));
 }
 
 #[test]

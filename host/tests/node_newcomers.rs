@@ -9,7 +9,7 @@ use eventstream_core::id::NodeId;
 use eventstream_core::wire::Refusal;
 use eventstream_host::identity::init;
 use eventstream_testbed::NodeProcess;
-use node_support::{BROKEN, Client, Cluster, free_address, payloads};
+use node_support::{BROKEN, Client, Cluster, Counted, free_address, payloads};
 use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
 use std::net::TcpStream;
 use std::process::Command;
@@ -40,6 +40,7 @@ fn peers_and_clients_come_in_while_a_crowd_is_silent() {
     let leader = cluster.leader();
     let (late, address) = ((leader + 1) % 3, cluster.addresses[leader]);
     cluster.stop_node(late);
+    let mut counted = Counted::at(&cluster, leader);
     let (tell, half_of_them) = channel();
     let crowd = thread::spawn(move || {
         let come = |number| {
@@ -65,6 +66,15 @@ fn peers_and_clients_come_in_while_a_crowd_is_silent() {
     client.publish("t", &payloads("y", 1));
     cluster.agree(client.receipt().1);
     assert_eq!(crowd[0].refusal(), Refusal::TooManyConnections, "the oldest is told to come again");
+    let (mut pushed_out, mut too_late) = (1, 0);
+    for one in &mut crowd[1..] {
+        match one.refusal() {
+            Refusal::TooManyConnections => pushed_out += 1,
+            Refusal::HelloExpected => too_late += 1,
+            other => panic!("{other}"),
+        }
+    }
+    counted.assert_rise(&[("newcomer_pushed_out", pushed_out), ("hello_timeout", too_late)], "the whole crowd");
 }
 
 #[test]
@@ -91,5 +101,6 @@ fn without_a_file_for_one_more_the_oldest_silent_connection_goes() {
     client.ping(1);
     assert_eq!(client.pong(), 1);
     assert_eq!(crowd[0].refusal(), Refusal::TooManyConnections, "it is told to come again");
+    assert!(client.counters()["newcomer_pushed_out"] > 0);
     assert!(node.terminate().success());
 }

@@ -28,6 +28,7 @@ pub struct Block {
 pub const BLOCKS: &[Block] = &[
     Block { name: "header", text: tables::header },
     Block { name: "kinds", text: tables::kinds },
+    Block { name: "counters", text: tables::counters },
     Block { name: "limits", text: tables::limits },
 ];
 

@@ -3,10 +3,11 @@
 use core::fmt::{Display, Write as _};
 use core::ops::Range;
 use eventstream_core::config::{
-    MAX_ADDRESS, MAX_APPEND_ENTRIES, MAX_BATCH_EVENTS, MAX_CONTROL_PAYLOAD, MAX_COUNTER, MAX_EVENT_PAYLOAD,
-    MAX_FRAME_PAYLOAD, MAX_KEY, MAX_LISTED_TOPICS, MAX_MEMBERS, MAX_TEXT, MAX_TOPIC,
+    MAX_ADDRESS, MAX_APPEND_ENTRIES, MAX_BATCH_EVENTS, MAX_CONTROL_PAYLOAD, MAX_COUNTER, MAX_COUNTER_NAME,
+    MAX_EVENT_PAYLOAD, MAX_FRAME_PAYLOAD, MAX_KEY, MAX_LISTED_COUNTERS, MAX_LISTED_TOPICS, MAX_MEMBERS, MAX_TEXT,
+    MAX_TOPIC,
 };
-use eventstream_core::wire::{END_LEN, END_MARKER, HEADER_LEN, Kind, MAX_FRAME_LEN, VERSION, field};
+use eventstream_core::wire::{Counter, END_LEN, END_MARKER, HEADER_LEN, Kind, MAX_FRAME_LEN, VERSION, field};
 
 /// The fields of a header: where they lie, and what they hold.
 pub(crate) const FIELDS: [(&str, Range<usize>, &str); 12] = [
@@ -42,8 +43,16 @@ pub(crate) fn kinds() -> String {
     table
 }
 
+pub(crate) fn counters() -> String {
+    let mut table = String::from("| counter | it counts |\n|---|---|\n");
+    for counter in Counter::ALL {
+        row(&mut table, &[&format!("`{}`", counter.name()), &counter.text()]);
+    }
+    table
+}
+
 pub(crate) fn limits() -> String {
-    let limits: [(&str, u64); 14] = [
+    let limits: [(&str, u64); 16] = [
         ("version of the format", VERSION.into()),
         ("bytes of a topic, at least 1", MAX_TOPIC as u64),
         ("bytes of a key", MAX_KEY as u64),
@@ -55,6 +64,8 @@ pub(crate) fn limits() -> String {
         ("entries after one append", MAX_APPEND_ENTRIES as u64),
         ("members in a list", MAX_MEMBERS as u64),
         ("topics in a list", MAX_LISTED_TOPICS as u64),
+        ("counters in a list", MAX_LISTED_COUNTERS as u64),
+        ("bytes of a counter's name, at least 1", MAX_COUNTER_NAME as u64),
         ("bytes of an address, at least 1", MAX_ADDRESS as u64),
         ("bytes of a free text", MAX_TEXT as u64),
         ("an index, term, offset, sequence, batch id or time", MAX_COUNTER),

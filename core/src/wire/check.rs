@@ -5,13 +5,14 @@
 use super::control::ControlError;
 use super::list::Item;
 use super::message::{
-    About, CaughtUp, Delivery, EndReason, Hello, LeaderChanged, ListedTopic, Member, OpenProducer, Ping, Pong,
-    ProducerOpened, Receipt, Refusal, Refused, Role, StartAt, StatusRequest, Subscribe, SubscriptionEnd, Topic,
-    TopicList, TopicListRequest, TopicRequest, Unsubscribe, Welcome,
+    About, CaughtUp, Counters, CountersRequest, Delivery, EndReason, Hello, LeaderChanged, ListedTopic, Member,
+    NamedCount, OpenProducer, Ping, Pong, ProducerOpened, Receipt, Refusal, Refused, Role, StartAt, StatusRequest,
+    Subscribe, SubscriptionEnd, Topic, TopicList, TopicListRequest, TopicRequest, Unsubscribe, Welcome,
 };
 use super::status::{MemberStatus, NodeStatus, Status};
 use crate::config::{
-    MAX_ADDRESS, MAX_APPEND_ENTRIES, MAX_BATCH_EVENTS, MAX_COUNTER, MAX_LISTED_TOPICS, MAX_MEMBERS, MAX_TEXT, MAX_TOPIC,
+    MAX_ADDRESS, MAX_APPEND_ENTRIES, MAX_BATCH_EVENTS, MAX_COUNTER, MAX_COUNTER_NAME, MAX_LISTED_COUNTERS,
+    MAX_LISTED_TOPICS, MAX_MEMBERS, MAX_TEXT, MAX_TOPIC,
 };
 use crate::id::NodeId;
 use crate::raft::{self, Body, LogPosition};
@@ -232,6 +233,29 @@ impl<'a> Item<'a> for ListedTopic<'a> {
     const MAX: usize = MAX_LISTED_TOPICS;
 }
 
+impl Check for CountersRequest {
+    fn check(&self) -> Checked {
+        counters([self.request])
+    }
+}
+
+impl Check for Counters<'_> {
+    fn check(&self) -> Checked {
+        counters([self.request])?;
+        self.counters.check()
+    }
+}
+
+impl Check for NamedCount<'_> {
+    fn check(&self) -> Checked {
+        counter_name(self.name).and(counters([self.count]))
+    }
+}
+
+impl<'a> Item<'a> for NamedCount<'a> {
+    const MAX: usize = MAX_LISTED_COUNTERS;
+}
+
 impl Check for raft::Message {
     fn check(&self) -> Checked {
         member(self.from).and(member(self.to))?;
@@ -276,6 +300,12 @@ fn member(node: NodeId) -> Checked {
 
 fn topic(name: &str) -> Checked {
     if (1..=MAX_TOPIC).contains(&name.len()) { Ok(()) } else { Err(ControlError::TopicLength) }
+}
+
+fn counter_name(name: &str) -> Checked {
+    let is_in_set = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    let is_lawful = (1..=MAX_COUNTER_NAME).contains(&name.len()) && name.bytes().all(is_in_set);
+    if is_lawful { Ok(()) } else { Err(ControlError::CounterName) }
 }
 
 fn address(address: &str) -> Checked {

@@ -7,8 +7,9 @@ use super::header::{HEADER_LEN, Header};
 use super::kind::Kind;
 use super::list::List;
 use super::message::{
-    CaughtUp, Delivery, Hello, LeaderChanged, OpenProducer, Ping, Pong, ProducerOpened, Receipt, Refused,
-    StatusRequest, Subscribe, SubscriptionEnd, Topic, TopicList, TopicListRequest, TopicRequest, Unsubscribe, Welcome,
+    CaughtUp, Counters, CountersRequest, Delivery, Hello, LeaderChanged, OpenProducer, Ping, Pong, ProducerOpened,
+    Receipt, Refused, StatusRequest, Subscribe, SubscriptionEnd, Topic, TopicList, TopicListRequest, TopicRequest,
+    Unsubscribe, Welcome,
 };
 use super::status::Status;
 use crate::config::MAX_CONTROL_PAYLOAD;
@@ -110,6 +111,10 @@ controls! {
     TopicListRequest(TopicListRequest),
     /// The answer.
     TopicList(TopicList<'a>),
+    /// Asks what the node has refused.
+    CountersRequest(CountersRequest),
+    /// The answer.
+    Counters(Counters<'a>),
     /// What a member says to another. The frames of the entries follow an append, with nothing in between.
     Peer(raft::Message),
 }
@@ -171,6 +176,13 @@ impl<'a> Message<'a> for TopicList<'a> {
     }
 }
 
+impl<'a> Message<'a> for Counters<'a> {
+    fn decode(payload: &'a [u8]) -> Result<Self, ControlError> {
+        let ((request, count), counters) = take(payload)?;
+        Ok(Self { request, count, counters: List::decode(counters)? })
+    }
+}
+
 /// Reads a value from the front of `bytes`; gives back what follows it.
 pub(super) fn take<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<(T, &'a [u8]), ControlError> {
     postcard::take_from_bytes(bytes).map_err(ControlError::from)
@@ -197,6 +209,8 @@ pub enum ControlError {
     AddressLength,
     /// A text of more than 255 bytes.
     TextLength,
+    /// A counter's name without a byte, with more than 48, or with others than `a` to `z`, `0` to `9` and `_`.
+    CounterName,
     /// A list of more items than it may have.
     TooMany,
     /// A number that is not allowed where it stands: a counter above
@@ -237,6 +251,7 @@ impl fmt::Display for ControlError {
             Self::TopicLength => "a topic of other than 1 to 127 bytes",
             Self::AddressLength => "an address of other than 1 to 255 bytes",
             Self::TextLength => "a text of more than 255 bytes",
+            Self::CounterName => "a counter's name of other than 1 to 48 of a to z, 0 to 9 and _",
             Self::TooMany => "a list of too many items",
             Self::OutOfRange => "a number out of range",
         })

@@ -84,6 +84,10 @@ kinds! {
     TopicListRequest = 36, "asks which topics there are";
     /// The answer to [`Kind::TopicListRequest`].
     TopicList = 37, "topics by number, with their next offsets";
+    /// Asks what a node has refused.
+    CountersRequest = 38, "asks what a node has refused since its start";
+    /// The answer to [`Kind::CountersRequest`].
+    Counters = 39, "counters by name";
     /// What a member says to another.
     Peer = 48, "one Raft message between members";
 }

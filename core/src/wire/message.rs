@@ -376,3 +376,33 @@ pub struct ListedTopic<'a> {
     /// The offset after its last event.
     pub next_offset: Offset,
 }
+
+/// Asks what a node has refused since its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CountersRequest {
+    /// The client's number of this request.
+    pub request: u64,
+    /// The first counter that is wanted: a node lists them in an order that does not change while it runs.
+    pub first: u32,
+}
+
+/// The answer to a [`CountersRequest`].
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Counters<'a> {
+    /// The request that is answered.
+    pub request: u64,
+    /// How many counters there are in all.
+    pub count: u32,
+    /// The counters from the first that was wanted on, at most 64; to be asked for the rest.
+    pub counters: List<'a, NamedCount<'a>>,
+}
+
+/// A counter of [`Counters`]. Under which names a node of this version counts what, is told by
+/// [`Counter`](super::Counter).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NamedCount<'a> {
+    /// Its name: 1 to 48 of `a` to `z`, `0` to `9` and `_`.
+    pub name: &'a str,
+    /// How often that happened since the node was started.
+    pub count: u64,
+}

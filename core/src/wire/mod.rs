@@ -37,6 +37,7 @@
 mod batch;
 mod check;
 mod control;
+mod counter;
 mod cursor;
 mod frame;
 mod header;
@@ -50,14 +51,15 @@ mod stream;
 pub use batch::{Batch, BatchError, Runs};
 pub use check::Check;
 pub use control::{Control, ControlError, EncodeError, MAX_CONTROL_LEN};
+pub use counter::Counter;
 pub use frame::{END_LEN, END_MARKER, Frame, MAX_FRAME_LEN, OVERHEAD, peek, seal, stamp};
 pub use header::{FrameError, HEADER_LEN, Header, MAGIC, VERSION, field};
 pub use kind::Kind;
 pub use list::{Item, Items, List};
 pub use message::{
-    About, CaughtUp, Delivery, EndReason, Hello, LeaderChanged, ListedTopic, Member, OpenProducer, Ping, Pong,
-    ProducerOpened, Receipt, Refusal, Refused, Role, StartAt, StatusRequest, Subscribe, SubscriptionEnd, Topic,
-    TopicList, TopicListRequest, TopicRequest, Unsubscribe, Welcome,
+    About, CaughtUp, Counters, CountersRequest, Delivery, EndReason, Hello, LeaderChanged, ListedTopic, Member,
+    NamedCount, OpenProducer, Ping, Pong, ProducerOpened, Receipt, Refusal, Refused, Role, StartAt, StatusRequest,
+    Subscribe, SubscriptionEnd, Topic, TopicList, TopicListRequest, TopicRequest, Unsubscribe, Welcome,
 };
 pub use run::{Record, Records, Run, RunFlags, RunHead};
 pub use status::{MemberStatus, NodeRole, NodeStatus, Status};

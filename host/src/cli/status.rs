@@ -5,13 +5,14 @@ use super::{Exit, Failure, Servers, block_on};
 use core::time::Duration;
 use eventstream_core::id::{Index, NodeId};
 use eventstream_core::wire::NodeRole;
-use eventstream_host::client::{LinkError, StatusReport, status};
+use eventstream_host::client::{CounterReport, LinkError, Probe, StatusReport};
 use eventstream_host::identity::Address;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
-/// Show the nodes: role, term, commit, applied, lag, state hash.
+/// Show the nodes: role, term, commit, applied, lag, state hash, and how often each has refused something.
 ///
 /// Any node tells where the others are; each is then asked itself. Nodes that have applied the same index must have the
 /// same state hash.
@@ -19,6 +20,9 @@ use tokio::task::JoinSet;
 pub(super) struct Args {
     #[command(flatten)]
     servers: Servers,
+    /// Tell by reason what each node has refused since its start
+    #[arg(long)]
+    counters: bool,
 }
 
 /// A node, and what it has answered.
@@ -26,6 +30,16 @@ struct Row {
     address: String,
     node: Option<NodeId>,
     answer: Result<StatusReport, LinkError>,
+    /// What it has refused; none if its version does not tell.
+    counters: Option<Vec<CounterReport>>,
+}
+
+impl Row {
+    /// How often it has refused something.
+    fn refused(&self) -> Option<u64> {
+        let counters = self.counters.as_ref()?;
+        Some(counters.iter().map(|counter| counter.count).sum())
+    }
 }
 
 pub(super) fn run(args: &Args, output: Output) -> Result<(), Failure> {
@@ -42,7 +56,11 @@ pub(super) fn run(args: &Args, output: Output) -> Result<(), Failure> {
             let all = rows.iter().map(each).collect::<Vec<_>>().join("; ");
             return Err(Failure::new(Exit::Unreachable, format_args!("no node answers ({all}); is one running?")));
         }
-        output.result(|| text(&rows), || object(&rows))?;
+        let text = || {
+            let reasons = if args.counters { counters(&rows) } else { Vec::new() };
+            [vec![text(&rows)], reasons].concat().join("\n")
+        };
+        output.result(text, || object(&rows))?;
         match diverged(&rows) {
             None => Ok(()),
             Some((one, other)) => Err(Failure::failed(format_args!(
@@ -72,12 +90,22 @@ async fn ask_each(servers: Vec<(String, Option<NodeId>)>, patience: Duration) ->
     let mut asked = JoinSet::new();
     for (address, node) in servers {
         asked.spawn(async move {
-            let answer = status(&address, patience).await;
+            let answer = timeout(patience, ask(&address, patience)).await.unwrap_or(Err(LinkError::Silent));
+            let (answer, counters) = match answer {
+                Ok((report, counters)) => (Ok(report), counters),
+                Err(error) => (Err(error), None),
+            };
             let node = answer.as_ref().ok().map(|report| report.node).or(node);
-            Row { address, node, answer }
+            Row { address, node, answer, counters }
         });
     }
     asked.join_all().await
+}
+
+async fn ask(server: &str, patience: Duration) -> Result<(StatusReport, Option<Vec<CounterReport>>), LinkError> {
+    let mut probe = Probe::connect(server, patience).await?;
+    let report = probe.status().await?;
+    Ok((report, probe.counters().await.ok()))
 }
 
 /// Two nodes that have applied the same index and do not agree on the state.
@@ -105,7 +133,8 @@ const fn role(role: NodeRole) -> &'static str {
 }
 
 fn text(rows: &[Row]) -> String {
-    let head = ["NODE", "ADDRESS", "ROLE", "TERM", "COMMIT", "APPLIED", "LAG", "EVENTS", "STATE HASH", "UPTIME"];
+    let head =
+        ["NODE", "ADDRESS", "ROLE", "TERM", "COMMIT", "APPLIED", "LAG", "EVENTS", "REFUSED", "STATE HASH", "UPTIME"];
     let mut table = vec![head.map(str::to_owned).to_vec()];
     for row in rows {
         let node = row.node.map_or_else(|| "?".to_owned(), |node| node.to_string());
@@ -119,6 +148,7 @@ fn text(rows: &[Row]) -> String {
                 report.applied.to_string(),
                 lag(rows, report).to_string(),
                 report.events.to_string(),
+                row.refused().map_or_else(|| "?".to_owned(), |count| count.to_string()),
                 format!("{:016x}", report.state_hash),
                 format!("{} s", report.uptime.as_secs()),
             ],
@@ -138,6 +168,32 @@ fn text(rows: &[Row]) -> String {
         ));
     }
     lines.join("\n")
+}
+
+/// What was refused, by reason and node: a table of what happened at all.
+fn counters(rows: &[Row]) -> Vec<String> {
+    let told: Vec<(NodeId, &Vec<CounterReport>)> =
+        rows.iter().filter_map(|row| Some((row.node?, row.counters.as_ref()?))).collect();
+    let mut reasons: Vec<&str> = Vec::new();
+    for counter in told.iter().flat_map(|(_, counters)| *counters).filter(|counter| counter.count > 0) {
+        if !reasons.contains(&counter.name.as_str()) {
+            reasons.push(&counter.name);
+        }
+    }
+    if reasons.is_empty() {
+        return vec!["Nothing was refused.".to_owned()];
+    }
+    let nodes = told.iter().map(|(node, _)| format!("NODE {node}"));
+    let mut table = vec![core::iter::once("REFUSED".to_owned()).chain(nodes).collect::<Vec<_>>()];
+    for reason in reasons {
+        let count = |counters: &[CounterReport]| {
+            let counter = counters.iter().find(|counter| counter.name == reason);
+            counter.map_or_else(|| "?".to_owned(), |counter| counter.count.to_string())
+        };
+        let counts = told.iter().map(|(_, counters)| count(counters));
+        table.push(core::iter::once(reason.to_owned()).chain(counts).collect());
+    }
+    aligned(&table)
 }
 
 /// Columns as wide as their widest cell; the last cell of a row may be wider.
@@ -179,6 +235,9 @@ fn node_object(rows: &[Row], row: &Row, report: &StatusReport) -> Value {
             "heard_us": member.heard.map(|heard| heard.as_micros() as u64),
         })
     });
+    let counters = row.counters.as_ref().map(|counters| {
+        counters.iter().map(|counter| (counter.name.clone(), counter.count.into())).collect::<Map<String, Value>>()
+    });
     json!({
         "node": report.node.0,
         "address": row.address,
@@ -201,6 +260,8 @@ fn node_object(rows: &[Row], row: &Row, report: &StatusReport) -> Value {
         "events": report.events,
         "uptime_us": report.uptime.as_micros() as u64,
         "version": report.version,
+        "refused": row.refused(),
+        "counters": counters,
         "members": members.collect::<Vec<_>>(),
     })
 }
@@ -232,7 +293,27 @@ mod tests {
             version: String::new(),
             members: Vec::new(),
         };
-        Row { address: format!("localhost:{node}"), node: Some(NodeId(node)), answer: Ok(report) }
+        let counter = |name: &str, count| CounterReport { name: name.to_owned(), count };
+        let counters =
+            Some(vec![counter("busy", 0), counter("disk_low", u64::from(node) - 1), counter("frame_kind", 2)]);
+        Row { address: format!("localhost:{node}"), node: Some(NodeId(node)), answer: Ok(report), counters }
+    }
+
+    #[test]
+    fn what_was_refused_is_told_in_sum_and_by_reason() {
+        let rows = [row(1, NodeRole::Leader), row(3, NodeRole::Follower)];
+        let cells = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let shown = text(&rows);
+        let lines: Vec<_> = shown.lines().map(cells).collect();
+        let column = lines[0].iter().position(|head| head == "REFUSED").expect("a column");
+        assert_eq!((lines[1][column].as_str(), lines[2][column].as_str()), ("2", "4"), "{shown}");
+        let lines: Vec<_> = counters(&rows).iter().map(|line| cells(line)).collect();
+        assert_eq!(
+            lines,
+            [vec!["REFUSED", "NODE", "1", "NODE", "3"], vec!["frame_kind", "2", "2"], vec!["disk_low", "0", "2"]]
+        );
+        let object = object(&rows);
+        assert_eq!((&object["nodes"][1]["refused"], &object["nodes"][1]["counters"]["busy"]), (&4.into(), &0.into()));
     }
 
     #[test]

@@ -70,7 +70,7 @@ mod tests;
 pub use error::{
     ConnectError, Failure, LinkError, OpenError, ProtocolError, PublishError, SubscribeError, TrySendError,
 };
-pub use probe::{Probe, TopicReport};
+pub use probe::{CounterReport, Probe, TopicReport};
 pub use producer::{Acks, Producer, Sender, Start, producer_id};
 pub use receipt::{Ack, NotAcked, Outcome, Receipt};
 pub use status::{MemberReport, StatusReport, status};

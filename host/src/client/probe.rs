@@ -7,7 +7,7 @@ use super::transport::{Inbox, connect};
 use crate::stream::Stream;
 use core::time::Duration;
 use eventstream_core::id::{ClusterId, Offset, TopicId};
-use eventstream_core::wire::{Control, StatusRequest, TopicListRequest};
+use eventstream_core::wire::{Control, CountersRequest, StatusRequest, TopicListRequest};
 use tokio::time::timeout;
 
 /// A connection to one node, for questions about its state. After an error it is of no more use.
@@ -27,6 +27,15 @@ pub struct TopicReport {
     pub name: String,
     /// The offset after its last event.
     pub next_offset: Offset,
+}
+
+/// How often a node has refused something, since it was started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CounterReport {
+    /// What: [`Counter`](eventstream_core::wire::Counter) has the names that nodes of this version count under.
+    pub name: String,
+    /// How often.
+    pub count: u64,
 }
 
 impl Probe {
@@ -80,6 +89,34 @@ impl Probe {
             topics.extend(listed);
             if is_last || topics.len() >= count as usize {
                 return Ok(topics);
+            }
+        }
+    }
+
+    /// Asks the node what it has refused since it was started: all of its counters, in its own order.
+    ///
+    /// # Errors
+    ///
+    /// If it does not answer in time, or refuses: a node of a version without counters does.
+    pub async fn counters(&mut self) -> Result<Vec<CounterReport>, LinkError> {
+        let mut counters: Vec<CounterReport> = Vec::new();
+        loop {
+            let first = counters.len() as u32;
+            let take = |control: &Control<'_>| match control {
+                Control::Counters(list) if list.request == first.into() => {
+                    let listed = list.counters.iter();
+                    let listed =
+                        listed.map(|counter| CounterReport { name: counter.name.to_owned(), count: counter.count });
+                    Some((list.count, listed.collect::<Vec<_>>()))
+                }
+                _ => None,
+            };
+            let request = CountersRequest { request: first.into(), first };
+            let (count, listed) = self.ask(&Control::CountersRequest(request), take).await?;
+            let is_last = listed.is_empty();
+            counters.extend(listed);
+            if is_last || counters.len() >= count as usize {
+                return Ok(counters);
             }
         }
     }

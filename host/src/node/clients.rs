@@ -1,12 +1,14 @@
 //! The connections of clients, as the engine sees them: what is on its way in each direction.
 
+use super::counters::{Counters, of_refusal};
 use super::event::{Command, ConnId};
 use super::mailbox::{COMMANDS, Outbox};
 use super::memory::{CLIENT_INFLIGHT, CLIENT_QUEUE, SharedFrame};
 use super::message::Scribe;
 use eventstream_core::time::{Duration, Instant};
-use eventstream_core::wire::{About, Control, Refusal, Refused};
+use eventstream_core::wire::{About, Control, Counter, Refusal, Refused};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// After this many bytes sent to a connection its progress is asked for.
 const MARK_EVERY: usize = CLIENT_QUEUE / 16;
@@ -22,6 +24,7 @@ pub(crate) struct Clients {
     /// The ring to the sockets.
     pub(crate) outbox: Outbox<Command, COMMANDS>,
     scribe: Scribe,
+    counters: Arc<Counters>,
     now: Instant,
 }
 
@@ -47,8 +50,8 @@ struct Client {
 
 impl Clients {
     /// No clients yet.
-    pub(crate) fn new(outbox: Outbox<Command, COMMANDS>, scribe: Scribe) -> Self {
-        Self { table: Vec::new(), outbox, scribe, now: Instant::ZERO }
+    pub(crate) fn new(outbox: Outbox<Command, COMMANDS>, scribe: Scribe, counters: Arc<Counters>) -> Self {
+        Self { table: Vec::new(), outbox, scribe, counters, now: Instant::ZERO }
     }
 
     /// The time of this step.
@@ -152,6 +155,7 @@ impl Clients {
                 true
             }
             None => {
+                self.counters.add(Counter::ClientUnanswerable);
                 self.disconnect(conn);
                 false
             }
@@ -160,6 +164,9 @@ impl Clients {
 
     /// Refuses something.
     pub(crate) fn refuse(&mut self, conn: ConnId, about: About, reason: Refusal) {
+        if self.find(conn).is_some() {
+            self.counters.add(of_refusal(reason));
+        }
         self.say(conn, &Control::Refused(Refused { about, reason, detail: "" }));
     }
 
@@ -168,13 +175,13 @@ impl Clients {
         let Some(client) = self.find(conn) else { return };
         client.unread += frame.len();
         client.unmarked += frame.len();
-        let (is_to_be_marked, is_stuck) = (client.unmarked >= MARK_EVERY, client.unread > MAX_UNREAD);
+        let (is_to_be_marked, is_stuck) = (client.unmarked >= MARK_EVERY, client.unread > MAX_UNREAD && !client.is_cut);
         self.outbox.send(Command::Send { conn, frame });
         if is_to_be_marked {
             self.mark(conn);
         }
         if is_stuck {
-            self.cut(conn);
+            self.cut(conn, Counter::ClientUnreadMuch);
         }
     }
 
@@ -196,7 +203,7 @@ impl Clients {
             }
         }
         if let Some((_, conn)) = slowest.filter(|(since, _)| *since + SHORT_PATIENCE <= self.now) {
-            self.cut(conn);
+            self.cut(conn, Counter::ClientUnreadLong);
         }
     }
 
@@ -215,7 +222,8 @@ impl Clients {
     }
 
     /// Closes the connection of one that does not read: it would not hear a word more, and memory waits for what it holds.
-    fn cut(&mut self, conn: ConnId) {
+    fn cut(&mut self, conn: ConnId, counter: Counter) {
+        self.counters.add(counter);
         if let Some(client) = self.find(conn) {
             client.is_cut = true;
         }
@@ -265,7 +273,7 @@ mod tests {
     #[test]
     fn who_leaves_a_few_bytes_unread_for_longest_goes_and_then_the_next() {
         let (outbox, mut commands) = one_to_one(&Default::default(), &Default::default());
-        let mut clients = Clients::new(outbox, Scribe::new(pool(1)));
+        let mut clients = Clients::new(outbox, Scribe::new(pool(1)), Arc::default());
         let [quick, slow, slower] = [0, 1, 2].map(|slot| ConnId { slot, generation: 1 });
         let mut block = pool(1).take().expect("a fresh pool");
         let frame = block.split_to(100).freeze();
@@ -292,7 +300,7 @@ mod tests {
     #[test]
     fn a_client_is_read_for_when_it_has_read() {
         let (outbox, mut commands) = one_to_one(&Default::default(), &Default::default());
-        let mut clients = Clients::new(outbox, Scribe::new(pool(1)));
+        let mut clients = Clients::new(outbox, Scribe::new(pool(1)), Arc::default());
         let conn = ConnId { slot: 0, generation: 1 };
         clients.open(conn);
         assert!(clients.may_be_read_for(conn, 100));

@@ -4,6 +4,7 @@
 //! commands are taken by one more task, [`Hub::obey`], which writes to the socket itself where the socket takes it; so
 //! an answer is not delayed by a switch of tasks.
 
+use super::counters::{Counters, of_offence};
 use super::event::{Command, ConnId, Event, Role};
 use super::legal::{self, Offence};
 use super::mailbox::{Bell, COMMANDS, EVENTS, Inbox, Sink};
@@ -15,6 +16,7 @@ use crate::stream::{ReadHalf, Stream, WriteHalf};
 use core::cell::{Cell, RefCell};
 use core::pin::pin;
 use core::time::Duration;
+use eventstream_core::wire::Counter;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -38,6 +40,7 @@ const COMMANDS_AT_ONCE: usize = 256;
 pub(crate) struct Hub {
     pool: StaticPool,
     events: Sink<Event, EVENTS>,
+    counters: Arc<Counters>,
     table: RefCell<Table>,
     is_leaving: Cell<bool>,
     /// Told when the node leaves.
@@ -86,8 +89,9 @@ enum End {
 
 impl Hub {
     /// A hub without connections, which receives into blocks of `pool`.
-    pub(crate) fn new(pool: StaticPool, events: Sink<Event, EVENTS>) -> Rc<Self> {
-        Rc::new(Self { pool, events, table: RefCell::default(), is_leaving: Cell::new(false), leaving: Notify::new() })
+    pub(crate) fn new(pool: StaticPool, events: Sink<Event, EVENTS>, counters: Arc<Counters>) -> Rc<Self> {
+        let (table, is_leaving, leaving) = (RefCell::default(), Cell::new(false), Notify::new());
+        Rc::new(Self { pool, events, counters, table, is_leaving, leaving })
     }
 
     /// Connections that are open.
@@ -134,6 +138,7 @@ impl Hub {
         };
         self.table.borrow_mut().close(conn);
         if let End::Offence(offence) = end {
+            self.counters.add(of_offence(offence));
             self.part(&connection, &mut reading, offence).await;
         }
         self.events.send(Event::Closed { conn }).await;
@@ -161,7 +166,12 @@ impl Hub {
                     continue;
                 };
                 match socket.read_now(room).await {
-                    Ok(Some(0)) | Err(_) => return End::Closed,
+                    Ok(Some(0)) | Err(_) => {
+                        if receiver.is_within_frame() {
+                            self.counters.add(Counter::FrameCutOff);
+                        }
+                        return End::Closed;
+                    }
                     Ok(Some(count)) => receiver.received(count),
                     Ok(None) => break,
                 }

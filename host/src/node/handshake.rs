@@ -1,6 +1,7 @@
 //! The first frame in either direction on a new connection, read exactly and without a block of a pool: whoever has not
 //! said who he is holds nothing but a socket, and that for no longer than [`PATIENCE`].
 
+use super::counters::{Counters, of_frame};
 use super::event::Role;
 use super::memory::CLIENT_INFLIGHT;
 use super::message;
@@ -10,8 +11,8 @@ use crate::stream::Stream;
 use core::time::Duration;
 use eventstream_core::id::NodeId;
 use eventstream_core::wire::{
-    self, Control, ControlError, Frame, FrameError, HEADER_LEN, Header, Hello, MAX_CONTROL_LEN, Refusal, VERSION,
-    Welcome,
+    self, Control, ControlError, Counter, Frame, FrameError, HEADER_LEN, Header, Hello, MAX_CONTROL_LEN, Refusal,
+    VERSION, Welcome,
 };
 use std::io;
 use tokio::time::timeout;
@@ -28,6 +29,9 @@ pub(crate) enum HandshakeError {
     /// The connection broke, or ended.
     #[error(transparent)]
     Io(#[from] io::Error),
+    /// It did so within a frame.
+    #[error("cut off within a frame: {0}")]
+    CutOff(io::Error),
     /// What came is no frame.
     #[error("{0}")]
     Frame(FrameError),
@@ -36,18 +40,41 @@ pub(crate) enum HandshakeError {
     Control(ControlError),
     /// This side refuses the other.
     #[error("{0}")]
-    Refuse(Refusal),
+    Refuse(Refusal, Counter),
     /// The other side refuses this one.
     #[error("refused: {0}")]
     Refused(Refusal),
 }
 
-/// Reads the hello of an accepted connection and tells what the connection is for.
-pub(crate) async fn accept(stream: &mut Stream, me: &Identity) -> Result<Role, HandshakeError> {
+impl HandshakeError {
+    const NO_HELLO: Self = Self::Refuse(Refusal::HelloExpected, Counter::HelloMissing);
+
+    /// What is counted for it, on the side that accepted the connection.
+    fn counter(&self) -> Option<Counter> {
+        match *self {
+            Self::Io(_) | Self::Refused(_) => None,
+            Self::CutOff(_) => Some(Counter::FrameCutOff),
+            Self::Frame(error) => Some(of_frame(error)),
+            Self::Control(_) => Some(Counter::MessageMalformed),
+            Self::Refuse(_, counter) => Some(counter),
+        }
+    }
+}
+
+/// Reads the hello of an accepted connection and tells what the connection is for. What is wrong with it is counted.
+pub(crate) async fn accept(stream: &mut Stream, me: &Identity, counters: &Counters) -> Result<Role, HandshakeError> {
+    let role = hear(stream, me).await;
+    if let Some(counter) = role.as_ref().err().and_then(HandshakeError::counter) {
+        counters.add(counter);
+    }
+    role
+}
+
+async fn hear(stream: &mut Stream, me: &Identity) -> Result<Role, HandshakeError> {
     let frame = read_frame(stream).await?;
     match decode(&frame)? {
-        Control::Hello(hello) => admit(&hello, me).map_err(HandshakeError::Refuse),
-        _ => Err(HandshakeError::Refuse(Refusal::HelloExpected)),
+        Control::Hello(hello) => admit(&hello, me),
+        _ => Err(HandshakeError::NO_HELLO),
     }
 }
 
@@ -69,9 +96,9 @@ pub(crate) async fn introduce(stream: &mut Stream, me: &Identity, peer: NodeId) 
     let frame = read_frame(stream).await?;
     match decode(&frame)? {
         Control::Welcome(welcome) if is_from(&welcome, me, peer) => Ok(()),
-        Control::Welcome(_) => Err(HandshakeError::Refuse(Refusal::UnknownMember)),
+        Control::Welcome(_) => Err(HandshakeError::Refuse(Refusal::UnknownMember, Counter::PeerUnknownMember)),
         Control::Refused(refused) => Err(HandshakeError::Refused(refused.reason)),
-        _ => Err(HandshakeError::Refuse(Refusal::Unexpected)),
+        _ => Err(HandshakeError::Refuse(Refusal::Unexpected, Counter::Unexpected)),
     }
 }
 
@@ -81,18 +108,23 @@ fn is_from(welcome: &Welcome<'_>, me: &Identity, peer: NodeId) -> bool {
 }
 
 /// Who may connect, and as what.
-fn admit(hello: &Hello, me: &Identity) -> Result<Role, Refusal> {
+fn admit(hello: &Hello, me: &Identity) -> Result<Role, HandshakeError> {
+    let refuse = |refusal, counter| Err(HandshakeError::Refuse(refusal, counter));
     if !(hello.version_min..=hello.version_max).contains(&VERSION) {
-        return Err(Refusal::Version { min: VERSION, max: VERSION });
+        return refuse(Refusal::Version { min: VERSION, max: VERSION }, Counter::HelloVersion);
     }
-    if hello.cluster.is_some_and(|cluster| cluster != me.cluster) {
-        return Err(Refusal::WrongCluster);
-    }
+    let is_other_cluster = hello.cluster.is_some_and(|cluster| cluster != me.cluster);
     match hello.role {
+        wire::Role::Client if is_other_cluster => refuse(Refusal::WrongCluster, Counter::ClientWrongCluster),
+        wire::Role::Peer { .. } if is_other_cluster => refuse(Refusal::WrongCluster, Counter::PeerWrongCluster),
         wire::Role::Client => Ok(Role::Client),
         wire::Role::Peer { node, incarnation } => {
             let is_known = me.peers().any(|member| (member.id, member.incarnation) == (node, incarnation));
-            if hello.cluster.is_some() && is_known { Ok(Role::Inbound(node)) } else { Err(Refusal::UnknownMember) }
+            if hello.cluster.is_some() && is_known {
+                Ok(Role::Inbound(node))
+            } else {
+                refuse(Refusal::UnknownMember, Counter::PeerUnknownMember)
+            }
         }
     }
 }
@@ -100,14 +132,16 @@ fn admit(hello: &Hello, me: &Identity) -> Result<Role, Refusal> {
 /// Reads one frame of a control message and not a byte more.
 async fn read_frame(stream: &mut Stream) -> Result<Vec<u8>, HandshakeError> {
     let mut header = [0; HEADER_LEN];
-    stream.read_exact(&mut header).await?;
+    // Who says nothing cuts nothing off.
+    stream.read_exact(&mut header[..1]).await?;
+    stream.read_exact(&mut header[1..]).await.map_err(HandshakeError::CutOff)?;
     let len = Header::parse(&header, CRC).map_err(HandshakeError::Frame)?.frame_len();
     if len > MAX_CONTROL_LEN {
-        return Err(HandshakeError::Refuse(Refusal::HelloExpected));
+        return Err(HandshakeError::NO_HELLO);
     }
     let mut frame = vec![0; len];
     frame[..HEADER_LEN].copy_from_slice(&header);
-    stream.read_exact(&mut frame[HEADER_LEN..]).await?;
+    stream.read_exact(&mut frame[HEADER_LEN..]).await.map_err(HandshakeError::CutOff)?;
     Ok(frame)
 }
 

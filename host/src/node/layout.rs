@@ -2,24 +2,23 @@
 
 use super::NodeError;
 use super::connection::Hub;
+use super::counters::Counters;
 use super::engine::Engine;
 use super::event::{Command, Event, Role};
 use super::links;
-use super::listener::{Door, Handover, Newcomers, listen};
+use super::listener::{Accepted, Door, Handover, Newcomers, listen};
 use super::mailbox::{Bell, COMMANDS, EVENTS, Inbox, Sink};
 use super::memory::StaticPool;
 use crate::clock::Clock;
 use crate::config::ThreadLayout;
 use crate::identity::Identity;
-use crate::stream::Detached;
-use eventstream_core::id::NodeId;
+use eventstream_core::wire::Counter;
 use std::io;
 use std::net::TcpListener;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use tokio::runtime::Builder;
-use tokio::sync::mpsc;
 use tokio::task::{LocalSet, spawn_local};
 
 /// Connections with other nodes. Each of 7 others has one in either direction, and some are just being replaced.
@@ -35,6 +34,8 @@ pub(crate) struct SocketSide {
     pub(crate) commands: Inbox<Command, COMMANDS>,
     /// Rung by the engine.
     pub(crate) bell: Arc<Bell>,
+    /// What is refused.
+    pub(crate) counters: Arc<Counters>,
 }
 
 /// The sockets of clients, and the listening port.
@@ -58,7 +59,7 @@ pub(crate) struct PeerSockets {
     /// Who this node is.
     pub(crate) identity: Arc<Identity>,
     /// Accepted connections of other nodes.
-    pub(crate) accepted: mpsc::UnboundedReceiver<(Detached, NodeId)>,
+    pub(crate) accepted: Accepted,
     /// The node's clock.
     pub(crate) clock: Clock,
 }
@@ -104,10 +105,11 @@ fn spawn<F: Future<Output = Result<(), NodeError>>>(
 impl ClientSockets {
     /// Serves clients until the engine is gone.
     async fn serve(self) -> Result<(), NodeError> {
-        let Self { side: SocketSide { pool, events, commands, bell }, listeners, identity, max_clients, peers } = self;
-        let hub = Hub::new(pool, events);
+        let Self { side, listeners, identity, max_clients, peers } = self;
+        let SocketSide { pool, events, commands, bell, counters } = side;
+        let hub = Hub::new(pool, events, Arc::clone(&counters));
         let newcomers = Newcomers::default();
-        let door = Rc::new(Door { identity, clients: Rc::clone(&hub), peers, max_clients, newcomers });
+        let door = Rc::new(Door { identity, clients: Rc::clone(&hub), peers, max_clients, newcomers, counters });
         let mut listening = Vec::with_capacity(listeners.len());
         for listener in listeners {
             let listener = tokio::net::TcpListener::from_std(listener).map_err(NodeError::Socket)?;
@@ -126,8 +128,8 @@ impl ClientSockets {
 impl PeerSockets {
     /// Keeps links to the other nodes, and serves theirs, until the engine is gone.
     async fn serve(self) -> Result<(), NodeError> {
-        let Self { side: SocketSide { pool, events, commands, bell }, identity, mut accepted, clock } = self;
-        let hub = Hub::new(pool, events);
+        let Self { side: SocketSide { pool, events, commands, bell, counters }, identity, accepted, clock } = self;
+        let hub = Hub::new(pool, events, Arc::clone(&counters));
         for peer in identity.peers() {
             spawn_local(links::keep(Rc::clone(&hub), Arc::clone(&identity), peer.clone(), clock));
         }
@@ -136,18 +138,20 @@ impl PeerSockets {
             leaving.left().await;
             leaving.close_all();
         });
-        let inbound = Rc::clone(&hub);
-        spawn_local(async move {
-            while let Some((stream, node)) = accepted.recv().await {
-                if inbound.len() < MAX_PEER_CONNECTIONS
-                    && let Ok(stream) = stream.attach()
-                {
-                    let hub = Rc::clone(&inbound);
-                    spawn_local(async move { hub.serve(stream, Role::Inbound(node)).await });
-                }
-            }
-        });
+        spawn_local(serve_accepted(accepted, Rc::clone(&hub), counters));
         hub.obey(commands, &bell).await;
         Ok(())
+    }
+}
+
+/// Serves the connections that other nodes made, as many as there may be; one more is closed.
+async fn serve_accepted(mut accepted: Accepted, hub: Rc<Hub>, counters: Arc<Counters>) {
+    while let Some((stream, node)) = accepted.recv().await {
+        if hub.len() >= MAX_PEER_CONNECTIONS {
+            counters.add(Counter::TooManyPeers);
+        } else if let Ok(stream) = stream.attach() {
+            let hub = Rc::clone(&hub);
+            spawn_local(async move { hub.serve(stream, Role::Inbound(node)).await });
+        }
     }
 }

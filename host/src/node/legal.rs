@@ -92,5 +92,6 @@ fn is_for_nodes(kind: Kind) -> bool {
             | Kind::StatusRequest
             | Kind::TopicRequest
             | Kind::TopicListRequest
+            | Kind::CountersRequest
     )
 }

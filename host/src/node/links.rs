@@ -73,7 +73,7 @@ async fn dial(me: &Identity, peer: &Member, patience: Duration) -> Result<Stream
     socket::prepare_peer(stream.socket()).map_err(|_| DialError::Dropped)?;
     match timeout(patience, handshake::introduce(&mut stream, me, peer.id)).await {
         Ok(Ok(())) => Ok(stream),
-        Ok(Err(HandshakeError::Io(_))) => Err(DialError::Dropped),
+        Ok(Err(HandshakeError::Io(_) | HandshakeError::CutOff(_))) => Err(DialError::Dropped),
         Ok(Err(_)) => Err(DialError::Unwanted),
         Err(_) => Err(DialError::Silent),
     }

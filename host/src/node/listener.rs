@@ -5,6 +5,7 @@
 //! connections hold a bounded number of files, and never the port.
 
 use super::connection::Hub;
+use super::counters::Counters;
 use super::event::Role;
 use super::handshake::{self, HandshakeError};
 use super::message;
@@ -14,7 +15,7 @@ use crate::stream::{Detached, Stream};
 use core::cell::RefCell;
 use core::time::Duration;
 use eventstream_core::id::NodeId;
-use eventstream_core::wire::Refusal;
+use eventstream_core::wire::{Counter, Refusal};
 use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::rc::Rc;
@@ -38,6 +39,9 @@ const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 /// Accepted connections of other nodes on their way to the thread that serves them.
 pub(crate) type Handover = mpsc::UnboundedSender<(Detached, NodeId)>;
 
+/// The other end of it.
+pub(crate) type Accepted = mpsc::UnboundedReceiver<(Detached, NodeId)>;
+
 /// What every accepted connection is measured by.
 #[derive(Debug)]
 pub(crate) struct Door {
@@ -51,6 +55,8 @@ pub(crate) struct Door {
     pub(crate) max_clients: usize,
     /// Connections of whom it is not known yet who they are.
     pub(crate) newcomers: Newcomers,
+    /// What is refused.
+    pub(crate) counters: Arc<Counters>,
 }
 
 /// The places of those of whom it is not known yet who they are, oldest first.
@@ -114,39 +120,51 @@ async fn accept_all(listener: &TcpListener, door: &Rc<Door>) {
 
 /// Hears who it is, and serves or hands over.
 async fn receive(mut stream: Stream, place: Place, door: Rc<Door>) {
-    let role = tokio::select! {
+    let settled = tokio::select! {
         biased;
-        role = settle(&mut stream, &door) => role,
+        settled = settle(&mut stream, &door) => settled,
         () = place.notified() => {
+            door.counters.add(Counter::NewcomerPushedOut);
             let _what_is_not_taken_at_once_is_not_heard =
                 stream.try_write(&message::refused_connection(Refusal::TooManyConnections, ""));
             None
         }
     };
+    if let Some(Err(refusal)) = settled {
+        tokio::select! {
+            () = handshake::refuse(&mut stream, refusal) => {}
+            () = place.notified() => {}
+        }
+    }
     door.newcomers.leave(&place);
-    match role {
-        Some(Role::Client) if socket::prepare_client(stream.socket()).is_ok() => {
+    match settled {
+        Some(Ok(Role::Client)) if socket::prepare_client(stream.socket()).is_ok() => {
             door.clients.serve(stream, Role::Client).await;
         }
-        Some(Role::Inbound(node) | Role::Link(node)) => {
+        Some(Ok(Role::Inbound(node) | Role::Link(node))) => {
             if let Ok(stream) = socket::prepare_peer(stream.socket()).and_then(|()| stream.detach()) {
                 let _gone_only_when_the_node_stops = door.peers.send((stream, node));
             }
         }
-        Some(Role::Client) | None => {}
+        Some(Ok(Role::Client) | Err(_)) | None => {}
     }
 }
 
-/// What the connection is for; `None` if it is over, because it broke or was told why it is not wanted.
-async fn settle(stream: &mut Stream, door: &Door) -> Option<Role> {
-    let refusal = match timeout(handshake::PATIENCE, handshake::accept(stream, &door.identity)).await {
-        Ok(Ok(Role::Client)) if door.clients.len() >= door.max_clients => Refusal::TooManyConnections,
-        Ok(Ok(role)) => return Some(role),
+/// What the connection is for, or why it is not wanted, which is counted; `None` if it broke.
+async fn settle(stream: &mut Stream, door: &Door) -> Option<Result<Role, Refusal>> {
+    let accepted = handshake::accept(stream, &door.identity, &door.counters);
+    Some(Err(match timeout(handshake::PATIENCE, accepted).await {
+        Ok(Ok(Role::Client)) if door.clients.len() >= door.max_clients => {
+            door.counters.add(Counter::TooManyClients);
+            Refusal::TooManyConnections
+        }
+        Ok(Ok(role)) => return Some(Ok(role)),
         Ok(Err(HandshakeError::Frame(_) | HandshakeError::Control(_))) => Refusal::Malformed,
-        Ok(Err(HandshakeError::Refuse(refusal))) => refusal,
-        Ok(Err(HandshakeError::Io(_) | HandshakeError::Refused(_))) => return None,
-        Err(_too_late) => Refusal::HelloExpected,
-    };
-    handshake::refuse(stream, refusal).await;
-    None
+        Ok(Err(HandshakeError::Refuse(refusal, _))) => refusal,
+        Ok(Err(HandshakeError::Io(_) | HandshakeError::CutOff(_) | HandshakeError::Refused(_))) => return None,
+        Err(_too_late) => {
+            door.counters.add(Counter::HelloTimeout);
+            Refusal::HelloExpected
+        }
+    }))
 }

@@ -65,6 +65,8 @@
 //! | messages on a peer's link | 4 blocks (`memory`) | the link is closed |
 //! | tail | a quarter of the clients' pool | entries that are durable, applied and indexed go; a peer that still lacks them is fed by the reader |
 //!
+//! Whatever is refused or closed for one of these reasons is counted (`counters`); a client may ask for the numbers.
+//!
 //! # What can fail
 //!
 //! | where | what | then |
@@ -79,6 +81,7 @@
 mod acks;
 mod clients;
 mod connection;
+mod counters;
 mod engine;
 mod event;
 mod excerpt;

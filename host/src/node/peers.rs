@@ -8,6 +8,7 @@
 //! have blocks of their own, of what was fetched for it one append is on its way at a time, and while memory for
 //! entries is short it gets more of them only when what it has been sent has left.
 
+use super::counters::Counters;
 use super::event::{Command, ConnId};
 use super::mailbox::{COMMANDS, Outbox};
 use super::memory::{BLOCK_LEN, PEER_QUEUE, SharedFrame, Shortage, link_pool};
@@ -19,8 +20,9 @@ use eventstream_core::config::MAX_APPEND_ENTRIES;
 use eventstream_core::id::{Index, NodeId};
 use eventstream_core::raft::{Body, EntryMeta, Message};
 use eventstream_core::time::Instant;
-use eventstream_core::wire::{Control, Header};
+use eventstream_core::wire::{Control, Counter, Header};
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// After this many bytes sent to a link its progress is asked for.
 const MARK_EVERY: usize = PEER_QUEUE / 8;
@@ -36,6 +38,7 @@ pub(crate) struct Peers {
     /// The ring to the sockets.
     pub(crate) outbox: Outbox<Command, COMMANDS>,
     scribe: Scribe,
+    counters: Arc<Counters>,
     tickets: u64,
 }
 
@@ -52,6 +55,8 @@ pub(crate) struct Peer {
     is_gone: bool,
     /// An append whose entries have not all come yet.
     incoming: Option<Append>,
+    /// The link is being closed, since nobody reads there.
+    is_given_up: bool,
     /// Bytes sent and not known to have left.
     unsent: usize,
     /// Bytes of it that no mark covers yet.
@@ -88,15 +93,25 @@ pub(crate) enum Loss {
     Process(NodeId),
 }
 
-/// A connection broke the rules of its kind: it is to be closed.
+/// How a connection broke the rules of its kind: it is to be closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct OutOfStep;
+pub(crate) enum Misstep {
+    /// A message of somebody else, or to somebody else.
+    Impostor,
+    /// A message or entry that makes no sense where it came.
+    OutOfStep,
+}
 
 impl Peers {
     /// The peers of this node, none of them connected.
-    pub(crate) fn new(me: &Identity, outbox: Outbox<Command, COMMANDS>, scribe: Scribe) -> Self {
+    pub(crate) fn new(
+        me: &Identity,
+        outbox: Outbox<Command, COMMANDS>,
+        scribe: Scribe,
+        counters: Arc<Counters>,
+    ) -> Self {
         let table = me.peers().map(|member| Peer::new(member.clone())).collect();
-        Self { table, outbox, scribe, tickets: 0 }
+        Self { table, outbox, scribe, counters, tickets: 0 }
     }
 
     /// All of them.
@@ -165,8 +180,12 @@ impl Peers {
         Some(peer)
     }
 
-    /// Closes a connection.
-    pub(crate) fn disconnect(&mut self, conn: ConnId) {
+    /// Closes a connection that broke the rules.
+    pub(crate) fn part_with(&mut self, conn: ConnId, misstep: Misstep) {
+        self.counters.add(match misstep {
+            Misstep::Impostor => Counter::PeerImpostor,
+            Misstep::OutOfStep => Counter::PeerOutOfStep,
+        });
         self.outbox.send(Command::Close { conn });
     }
 
@@ -273,7 +292,8 @@ impl Peers {
         let has_room = peer.unsent + bytes <= PEER_QUEUE;
         let Some(head) = has_room.then(|| peer.scribe.write(&Control::Peer(*message))).flatten() else {
             // What does not even read heartbeats is given up.
-            if bytes == 0 {
+            if bytes == 0 && !core::mem::replace(&mut peer.is_given_up, true) {
+                self.counters.add(Counter::PeerUnread);
                 self.outbox.send(Command::Close { conn });
             }
             return;
@@ -311,6 +331,7 @@ impl Peer {
             inbound: None,
             is_gone: false,
             incoming: None,
+            is_given_up: false,
             unsent: 0,
             unmarked: 0,
             fetched: 0,
@@ -331,11 +352,14 @@ impl Peer {
     ///
     /// # Errors
     /// Entries are still to come, or the message is not this node's to send.
-    pub(crate) fn take_message(&mut self, message: Message, me: NodeId) -> Result<Option<Append>, OutOfStep> {
+    pub(crate) fn take_message(&mut self, message: Message, me: NodeId) -> Result<Option<Append>, Misstep> {
         let is_its_own = (message.from, message.incarnation) == (self.member.id, self.member.incarnation);
         let count = entry_count(&message);
-        if self.incoming.is_some() || !is_its_own || message.to != me || count > MAX_APPEND_ENTRIES {
-            return Err(OutOfStep);
+        if !is_its_own || message.to != me {
+            return Err(Misstep::Impostor);
+        }
+        if self.incoming.is_some() || count > MAX_APPEND_ENTRIES {
+            return Err(Misstep::OutOfStep);
         }
         let append = Append { message, metas: Vec::with_capacity(count), frames: Vec::with_capacity(count) };
         if count == 0 {
@@ -349,13 +373,13 @@ impl Peer {
     ///
     /// # Errors
     /// No entry is expected, or not this one.
-    pub(crate) fn take_entry(&mut self, header: &Header, frame: SharedFrame) -> Result<Option<Append>, OutOfStep> {
-        let append = self.incoming.as_mut().ok_or(OutOfStep)?;
-        let Body::Append { prev, .. } = append.message.body else { return Err(OutOfStep) };
+    pub(crate) fn take_entry(&mut self, header: &Header, frame: SharedFrame) -> Result<Option<Append>, Misstep> {
+        let append = self.incoming.as_mut().ok_or(Misstep::OutOfStep)?;
+        let Body::Append { prev, .. } = append.message.body else { return Err(Misstep::OutOfStep) };
         let before = append.metas.last().map_or((prev.index, prev.term), |meta| (meta.index, meta.term));
         let in_order = header.index() == before.0.next() && (before.1..=append.message.term).contains(&header.term);
         if !in_order {
-            return Err(OutOfStep);
+            return Err(Misstep::OutOfStep);
         }
         append.metas.push(EntryMeta { index: header.index(), term: header.term, log_time: header.log_time() });
         append.frames.push(frame);
@@ -364,6 +388,7 @@ impl Peer {
     }
 
     fn forget_outgoing(&mut self) {
+        self.is_given_up = false;
         (self.unsent, self.unmarked, self.fetched, self.ticket) = (0, 0, 0, None);
         self.waiting.clear();
     }
@@ -421,7 +446,7 @@ mod tests {
     fn linked() -> (Identity, Peers, Inbox<Command, COMMANDS>) {
         let me = identity();
         let (outbox, inbox) = one_to_one(&Default::default(), &Default::default());
-        let mut peers = Peers::new(&me, outbox, Scribe::new(pool(4)));
+        let mut peers = Peers::new(&me, outbox, Scribe::new(pool(4)), Arc::default());
         peers.link_opened(NodeId(2), CONN);
         (me, peers, inbox)
     }
@@ -580,7 +605,7 @@ mod tests {
     fn what_one_peer_does_not_read_leaves_the_others_their_messages() {
         let me = identity();
         let (outbox, mut inbox) = one_to_one(&Default::default(), &Default::default());
-        let mut peers = Peers::new(&me, outbox, Scribe::new(pool(2)));
+        let mut peers = Peers::new(&me, outbox, Scribe::new(pool(2)), Arc::default());
         let (slow, quick) = (CONN, ConnId { slot: 1, generation: 1 });
         peers.link_opened(NodeId(2), slow);
         peers.link_opened(NodeId(3), quick);

@@ -1,6 +1,7 @@
 //! From a configuration to a running node.
 
 use super::clients::Clients;
+use super::counters::Counters;
 use super::engine::{Engine, Parts};
 use super::files::{self, TooFewFiles};
 use super::journal::Journal;
@@ -102,16 +103,29 @@ pub(super) fn start(config: &Config) -> Result<Node, StartError> {
     let (peer_events, from_peers) = many_to_one(&bell);
     let (to_clients, client_commands) = one_to_one(&client_bell, &sleeper);
     let (to_peers, peer_commands) = one_to_one(&peer_bell, &sleeper);
+    let counters = Arc::<Counters>::default();
     let (handover, accepted) = mpsc::unbounded_channel();
     let client_sockets = ClientSockets {
-        side: SocketSide { pool: pools.clients, events: client_events, commands: client_commands, bell: client_bell },
+        side: SocketSide {
+            pool: pools.clients,
+            events: client_events,
+            commands: client_commands,
+            bell: client_bell,
+            counters: Arc::clone(&counters),
+        },
         listeners,
         identity: Arc::clone(&identity),
         max_clients: config.connections,
         peers: handover,
     };
     let peer_sockets = PeerSockets {
-        side: SocketSide { pool: pools.peers, events: peer_events, commands: peer_commands, bell: peer_bell },
+        side: SocketSide {
+            pool: pools.peers,
+            events: peer_events,
+            commands: peer_commands,
+            bell: peer_bell,
+            counters: Arc::clone(&counters),
+        },
         identity: Arc::clone(&identity),
         accepted,
         clock,
@@ -125,12 +139,13 @@ pub(super) fn start(config: &Config) -> Result<Node, StartError> {
         reader,
         from_clients,
         from_peers,
-        clients: Clients::new(to_clients, Scribe::new(pools.to_clients)),
-        peers: Peers::new(&identity, to_peers, Scribe::new(pools.to_peers)),
+        clients: Clients::new(to_clients, Scribe::new(pools.to_clients), Arc::clone(&counters)),
+        peers: Peers::new(&identity, to_peers, Scribe::new(pools.to_peers), Arc::clone(&counters)),
         pools,
         client_pool_bytes: config.client_pool_bytes,
         checkpoint_every: config.checkpoint,
         identity,
+        counters,
         bell,
         sleeper,
         asked,

@@ -14,14 +14,15 @@ use eventstream_core::config::Parameters;
 use eventstream_core::id::{ClusterId, Epoch, Index, NodeId, Offset, ProducerId, Sequence, ShardId, Term};
 use eventstream_core::receipt::RunReceipt;
 use eventstream_core::wire::{
-    Batch, Control, Frame, HEADER_LEN, Header, Hello, Kind, MAX_FRAME_LEN, OpenProducer, Ping, Refusal, Role, StartAt,
-    StatusRequest, Subscribe, Unsubscribe, VERSION,
+    Batch, Control, CountersRequest, Frame, HEADER_LEN, Header, Hello, Kind, MAX_FRAME_LEN, OpenProducer, Ping,
+    Refusal, Role, StartAt, StatusRequest, Subscribe, Unsubscribe, VERSION,
 };
 use eventstream_host::checksum::CRC;
 use eventstream_host::config::{Config, Key, Settings};
 use eventstream_host::identity::init;
 use eventstream_host::node::Node;
 use socket2::{Domain, Socket, Type};
+use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
@@ -126,6 +127,37 @@ impl Cluster {
     }
 }
 
+/// What one node counts, as it rises.
+pub struct Counted {
+    client: Client,
+    before: BTreeMap<String, u64>,
+}
+
+impl Counted {
+    /// From now on.
+    pub fn at(cluster: &Cluster, position: usize) -> Self {
+        let mut client = cluster.client(position);
+        let before = client.counters();
+        Self { client, before }
+    }
+
+    /// What has risen since the last call, and by how much.
+    pub fn rise(&mut self) -> BTreeMap<String, u64> {
+        let now = self.client.counters();
+        let before = core::mem::replace(&mut self.before, now.clone());
+        now.into_iter()
+            .map(|(name, count)| (name.clone(), count - before[&name]))
+            .filter(|(_, rise)| *rise > 0)
+            .collect()
+    }
+
+    /// Exactly this has risen since the last call.
+    pub fn assert_rise(&mut self, expected: &[(&str, u64)], what: &str) {
+        let expected: BTreeMap<String, u64> = expected.iter().map(|&(name, rise)| (name.to_owned(), rise)).collect();
+        assert_eq!(self.rise(), expected, "{what}");
+    }
+}
+
 impl Drop for Cluster {
     fn drop(&mut self) {
         for node in self.nodes.drain(..).flatten() {
@@ -218,9 +250,14 @@ impl Client {
         self.stream.try_clone().expect("a handle")
     }
 
-    pub fn hello(&mut self) {
+    /// Says who it is, and waits for no answer.
+    pub fn say_hello(&mut self) {
         let hello = Hello { version_min: VERSION, version_max: VERSION, cluster: None, role: Role::Client };
         self.say(&Control::Hello(hello));
+    }
+
+    pub fn hello(&mut self) {
+        self.say_hello();
         let frame = self.wait_for(Kind::Welcome);
         let Control::Welcome(welcome) = decode(&frame) else { panic!("not what was waited for") };
         self.cluster = welcome.cluster;
@@ -376,6 +413,15 @@ impl Client {
             applied: node.applied,
             state_hash: node.state_hash,
         }
+    }
+
+    /// What the node has refused since its start.
+    pub fn counters(&mut self) -> BTreeMap<String, u64> {
+        self.say(&Control::CountersRequest(CountersRequest { request: 1, first: 0 }));
+        let frame = self.wait_for(Kind::Counters);
+        let Control::Counters(counters) = decode(&frame) else { panic!("not what was waited for") };
+        assert_eq!(counters.count as usize, counters.counters.len(), "all of them");
+        counters.counters.iter().map(|counter| (counter.name.to_owned(), counter.count)).collect()
     }
 
     pub fn ping(&mut self, number: u64) {

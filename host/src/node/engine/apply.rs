@@ -155,13 +155,14 @@ impl Engine {
     fn answer(&mut self, header: &Header, outcomes: &Outcomes) {
         let at = LogPosition { index: header.index(), term: header.term };
         let mut runs = outcomes.runs();
-        let clients = &mut self.clients;
+        let (clients, counters) = (&mut self.clients, &self.counters);
         for Waiter { conn, request } in self.acks.applied(at) {
             match request {
                 Request::Batch { batch, runs: count, bytes } => {
                     let (own, rest) = runs.split_at(usize::from(count));
                     runs = rest;
                     clients.answered(conn, bytes);
+                    counters.add_runs(own);
                     clients.say(
                         conn,
                         &Control::Receipt(Receipt {

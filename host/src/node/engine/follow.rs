@@ -4,7 +4,7 @@ use super::Engine;
 use crate::node::event::ConnId;
 use crate::node::legal::payload;
 use crate::node::memory::OwnFrame;
-use crate::node::peers::{Append, OutOfStep};
+use crate::node::peers::{Append, Misstep};
 use eventstream_core::replica::Command;
 use eventstream_core::wire::{Control, Header, Kind};
 
@@ -16,17 +16,17 @@ impl Engine {
         let taken = match header.kind {
             Kind::Peer => match Control::decode(header.kind, payload(&bytes)) {
                 Ok(Control::Peer(message)) => peer.take_message(message, me),
-                _ => Err(OutOfStep),
+                _ => Err(Misstep::OutOfStep),
             },
             // Nobody makes these yet, so this node could not apply one.
-            Kind::Configuration => Err(OutOfStep),
-            Kind::Command if Command::decode(payload(&bytes)).is_err() => Err(OutOfStep),
+            Kind::Configuration => Err(Misstep::OutOfStep),
+            Kind::Command if Command::decode(payload(&bytes)).is_err() => Err(Misstep::OutOfStep),
             _ => peer.take_entry(header, bytes.freeze()),
         };
         match taken {
             Ok(Some(append)) => self.follow(conn, append),
             Ok(None) => {}
-            Err(OutOfStep) => self.peers.disconnect(conn),
+            Err(misstep) => self.peers.part_with(conn, misstep),
         }
     }
 
@@ -39,7 +39,7 @@ impl Engine {
                 taken.for_each(|(meta, frame)| self.tail.push(meta.index, frame));
             }
             Ok(None) => {}
-            Err(_) => self.peers.disconnect(conn),
+            Err(_) => self.peers.part_with(conn, Misstep::OutOfStep),
         }
         self.act();
     }

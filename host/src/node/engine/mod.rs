@@ -27,6 +27,7 @@ use stop::Stop;
 use super::NodeError;
 use super::acks::Acks;
 use super::clients::Clients;
+use super::counters::Counters;
 use super::event::Event;
 use super::journal::Journal;
 use super::mailbox::{Bell, EVENTS, Inbox};
@@ -70,6 +71,7 @@ pub(crate) struct Parts {
     pub(crate) pools: Pools,
     pub(crate) client_pool_bytes: usize,
     pub(crate) checkpoint_every: Duration,
+    pub(crate) counters: Arc<Counters>,
     pub(crate) bell: Arc<Bell>,
     pub(crate) sleeper: Arc<Notify>,
     /// Set when the node is to stop.
@@ -104,6 +106,7 @@ pub(crate) struct Engine {
     next_wall_clock: Instant,
     /// The latest term, and who leads it, as clients were told.
     leader: (Term, Option<NodeId>),
+    counters: Arc<Counters>,
     bell: Arc<Bell>,
     sleeper: Arc<Notify>,
     stop: Stop,
@@ -138,6 +141,7 @@ impl Engine {
             clients: parts.clients,
             peers: parts.peers,
             pools: parts.pools,
+            counters: parts.counters,
             bell: parts.bell,
             sleeper: parts.sleeper,
         }

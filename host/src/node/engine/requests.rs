@@ -48,6 +48,7 @@ impl Engine {
             Ok(Control::StatusRequest(_)) => self.tell_status(conn),
             Ok(Control::TopicRequest(request)) => self.tell_topic(conn, &request),
             Ok(Control::TopicListRequest(request)) => self.list_topics(conn, request),
+            Ok(Control::CountersRequest(request)) => self.tell_counters(conn, request),
             Ok(Control::Ping(ping)) => {
                 self.clients.say(conn, &Control::Pong(Pong { number: ping.number }));
             }

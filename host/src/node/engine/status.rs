@@ -2,9 +2,12 @@
 
 use super::Engine;
 use crate::node::event::ConnId;
+use eventstream_core::config::MAX_LISTED_COUNTERS;
 use eventstream_core::id::{Index, NodeId};
 use eventstream_core::raft::Role;
-use eventstream_core::wire::{Control, List, MemberStatus, NodeRole, NodeStatus, Status};
+use eventstream_core::wire::{
+    Control, Counter, Counters, CountersRequest, List, MemberStatus, NamedCount, NodeRole, NodeStatus, Status,
+};
 
 impl Engine {
     /// Answers a request for the status.
@@ -49,6 +52,15 @@ impl Engine {
             version: env!("CARGO_PKG_VERSION"),
         };
         self.clients.say(conn, &Control::Status(Status { node, members: List::of(&members) }));
+    }
+
+    /// Answers a request for the counters.
+    pub(super) fn tell_counters(&mut self, conn: ConnId, CountersRequest { request, first }: CountersRequest) {
+        let named = |&counter: &Counter| NamedCount { name: counter.name(), count: self.counters.count(counter) };
+        let listed = Counter::ALL.iter().skip(first as usize).take(MAX_LISTED_COUNTERS);
+        let listed: Vec<NamedCount<'_>> = listed.map(named).collect();
+        let count = Counter::ALL.len() as u32;
+        self.clients.say(conn, &Control::Counters(Counters { request, count, counters: List::of(&listed) }));
     }
 
     /// Up to where a member's log is known to equal the leader's, on stable storage.

@@ -132,6 +132,7 @@ impl Bench {
         let (from_peers, peer_events) = many_to_one(&bell);
         let (client_commands, to_clients) = one_to_one(&Arc::default(), &sleeper);
         let (peer_commands, to_peers) = one_to_one(&Arc::default(), &sleeper);
+        let counters = Arc::<Counters>::default();
         let engine = Engine::new(Parts {
             clock,
             journal: Journal::new(storage, pools.rows, replica.applied().index),
@@ -141,12 +142,13 @@ impl Bench {
             reader,
             from_clients: client_events,
             from_peers: peer_events,
-            clients: Clients::new(client_commands, Scribe::new(pools.to_clients)),
-            peers: Peers::new(&config.identity, peer_commands, Scribe::new(pools.to_peers)),
+            clients: Clients::new(client_commands, Scribe::new(pools.to_clients), Arc::clone(&counters)),
+            peers: Peers::new(&config.identity, peer_commands, Scribe::new(pools.to_peers), Arc::clone(&counters)),
             pools,
             client_pool_bytes: config.client_pool_bytes,
             checkpoint_every: config.checkpoint,
             identity: Arc::new(config.identity),
+            counters,
             bell,
             sleeper,
             asked: Arc::clone(&asked),
