@@ -66,16 +66,25 @@ fn is_cleared(node: &mut Node, peer: u16, start: u64) -> bool {
 
 #[test]
 fn what_was_found_damaged_is_written_down_and_stays() {
-    let found = Restored { suspect: true, ..Restored::default() };
+    let hard_state = HardState { term: Term(3), ..HardState::default() };
+    let found = Restored { hard_state, suspect: true, ..Restored::default() };
     let mut raft = Raft::new(options(2, 3, 1), &found, ms(0)).unwrap();
     let Some(Output::Persist(write)) = raft.poll_output(&Disk::default()) else { panic!("nothing is written") };
-    assert_eq!(write.hard_state, Some(HardState { suspect: true, ..HardState::default() }));
+    assert_eq!(write.hard_state, Some(HardState { suspect: true, ..hard_state }));
     // A term and a vote change nothing about it.
     let mut node = Node::of(2, 3, Disk::new(4, None, vec![]).suspect());
     node.hear(ms(1), 3, 7, Body::Vote { last: at(0, 0), transfer: false }, &[]);
     node.sync_all(ms(2));
     let voted = HardState { term: Term(7), vote: Some(NodeId(3)), suspect: true };
     assert_eq!((node.disk.hard_state, node.raft.is_suspect()), (voted, true));
+}
+
+#[test]
+fn who_finds_nothing_on_its_disk_cannot_know_that_it_is_new() {
+    let mut raft = Raft::new(options(2, 3, 1), &Restored::default(), ms(0)).unwrap();
+    assert!(raft.is_suspect());
+    let Some(Output::Persist(write)) = raft.poll_output(&Disk::default()) else { panic!("nothing is written") };
+    assert_eq!(write.hard_state, Some(HardState { suspect: true, ..HardState::default() }));
 }
 
 // Its vote.
@@ -376,8 +385,15 @@ fn a_leader_needs_to_hear_a_majority_without_suspects_or_all() {
 
 // Clusters.
 
+/// How much of its disk a member loses.
+#[derive(Clone, Copy)]
+enum Lost {
+    LastBatch,
+    Everything,
+}
+
 /// What is committed by two of three, one of which then loses it.
-fn committed_and_lost() -> (World, [u16; 3]) {
+fn committed_and_lost(lost: Lost) -> (World, [u16; 3]) {
     let mut world = World::new(3);
     let keeper = world.elect();
     world.run_until(World::is_level);
@@ -388,14 +404,26 @@ fn committed_and_lost() -> (World, [u16; 3]) {
     world.run_until(|world| world.committed().len() > before);
     world.run_for(20);
     world.stop(loser);
-    world.disk(loser).log.truncate(before);
+    match lost {
+        Lost::LastBatch => world.disk(loser).log.truncate(before),
+        Lost::Everything => *world.disk(loser) = Disk::default(),
+    }
     world.disk(loser).hard_state.suspect = true;
     (world, [keeper, loser, other])
 }
 
 #[test]
 fn who_lost_a_committed_entry_elects_nobody_without_it() {
-    let (mut world, [keeper, loser, other]) = committed_and_lost();
+    elects_nobody_without_it(Lost::LastBatch);
+}
+
+#[test]
+fn who_was_wiped_elects_nobody_without_what_it_had() {
+    elects_nobody_without_it(Lost::Everything);
+}
+
+fn elects_nobody_without_it(lost: Lost) {
+    let (mut world, [keeper, loser, other]) = committed_and_lost(lost);
     let committed = world.committed().len();
     world.stop(keeper);
     world.heal();
@@ -415,13 +443,28 @@ fn who_lost_a_committed_entry_elects_nobody_without_it() {
 
 #[test]
 fn who_lost_a_committed_entry_gets_it_back_from_the_leader_that_has_it() {
-    let (mut world, [keeper, loser, _]) = committed_and_lost();
-    world.start(loser);
-    world.run_for(300);
-    assert!(!world.is_sound(), "the third member may know of a later term");
-    world.heal();
-    world.run_until(|world| world.is_level() && world.is_sound());
-    assert_eq!(world.leader(), Some(keeper));
+    for lost in [Lost::LastBatch, Lost::Everything] {
+        let (mut world, [keeper, loser, _]) = committed_and_lost(lost);
+        world.start(loser);
+        world.run_for(300);
+        assert!(!world.is_sound(), "the third member may know of a later term");
+        world.heal();
+        world.run_until(|world| world.is_level() && world.is_sound());
+        assert_eq!(world.leader(), Some(keeper));
+    }
+}
+
+#[test]
+fn a_new_cluster_begins_when_all_its_members_are_there() {
+    for of in 1..=5 {
+        let mut world = World::with_disks((0..of).map(|_| Disk::default().suspect()).collect());
+        world.stop(of);
+        world.run_for(10_000);
+        assert_eq!((world.leader(), world.committed().len()), (None, 0), "one of {of} is missing");
+        world.start(of);
+        let took = world.run_until(|world| world.is_level() && world.is_sound());
+        assert!(took.as_millis() < 1_500, "{of} members: {took}");
+    }
 }
 
 #[test]

@@ -163,8 +163,9 @@ impl World {
             self.stats.fired(fault);
         }
         let may_lose = !is_process && self.may_lose(member);
-        let loses = may_lose && (fault == Fault::LossAfterCommit || self.rng.chance(self.plan.lost_batch));
-        let survival = if loses {
+        let wipes = may_lose && self.rng.chance(self.plan.wipe);
+        let loses = !wipes && may_lose && (fault == Fault::LossAfterCommit || self.rng.chance(self.plan.lost_batch));
+        let survival = if wipes || loses {
             Survival::Nothing
         } else if self.plan.torn_writes && !is_process {
             Survival::Subset
@@ -180,8 +181,11 @@ impl World {
         for entries in (0..batches).map_while(|_| state.disk.lose_batch()) {
             lost = Some(lost.unwrap_or(0) + entries);
         }
-        state.has_lost |= lost.is_some();
-        let leaves_damage = !is_process && loss.writes > 0 && self.rng.chance(self.plan.damaged_end);
+        if wipes {
+            state.disk.wipe();
+        }
+        state.has_lost |= wipes || lost.is_some();
+        let leaves_damage = !is_process && !wipes && loss.writes > 0 && self.rng.chance(self.plan.damaged_end);
         if leaves_damage {
             state.disk.damage_end();
         }
@@ -191,6 +195,8 @@ impl World {
             (lost.is_some(), Fault::LostBatch),
             (lost.is_some_and(|entries| entries > 0), Fault::LostEntries),
             (lost.is_some() && fault == Fault::LossAfterCommit, fault),
+            (wipes, Fault::Wipe),
+            (wipes && fault == Fault::LossAfterCommit, Fault::WipeAfterCommit),
             (loss.writes > 0, Fault::UnsyncedLoss),
             (loss.behind_a_hole > 0, Fault::TornWrites),
             (loss.truncation_waited, Fault::CrashInTruncation),

@@ -101,9 +101,9 @@ impl Disk {
         self.lost.clear();
     }
 
-    /// Whether a start finds its end damaged.
-    pub(crate) const fn is_damaged(&self) -> bool {
-        self.damaged
+    /// Whether a start finds its end damaged, or nothing at all.
+    pub(crate) fn is_suspect(&self) -> bool {
+        self.damaged || self.hard_state.term == Term::ZERO
     }
 
     pub(crate) const fn hard_state(&self) -> HardState {
@@ -208,6 +208,14 @@ impl Disk {
         }
         self.damaged = true;
         Some(lost)
+    }
+
+    /// All of it is gone: who starts from it finds a new disk.
+    pub(crate) fn wipe(&mut self) {
+        let mut lost = core::mem::take(&mut self.lost);
+        lost.extend((1..).zip(&self.log).map(|(index, &(id, _))| (index, id)));
+        self.clear();
+        self.lost = lost;
     }
 
     /// What was not synced has left a damaged end, as far as a start can tell.

@@ -46,6 +46,8 @@ enum Planted {
     DedupAtPropose,
     /// A suspect member votes as if it had forgotten nothing.
     SuspectVotes,
+    /// A member whose disk was wiped votes as if it were new and had promised nothing.
+    WipedVotes,
 }
 
 impl Planted {
@@ -55,6 +57,7 @@ impl Planted {
             Self::VoteNotSynced => PlantedFault::VoteNotSyncedBeforeReply,
             Self::DedupAtPropose => PlantedFault::DedupAtPropose,
             Self::SuspectVotes => PlantedFault::SuspectVotesAsSound,
+            Self::WipedVotes => PlantedFault::WipedVotesAsSound,
         }
     }
 }

@@ -133,7 +133,7 @@ impl Member {
     pub(crate) fn is_suspect(&self) -> bool {
         match &self.machine {
             Some(machine) => machine.raft().is_suspect(),
-            None => self.disk.is_damaged() || self.disk.hard_state().suspect,
+            None => self.disk.is_suspect() || self.disk.hard_state().suspect,
         }
     }
 
@@ -164,7 +164,7 @@ impl Member {
             hard_state: self.disk.hard_state(),
             last: last.map_or_else(LogPosition::default, |entry| entry.position()),
             last_log_time: LogTime(last.map_or(0, |entry| entry.log_time)),
-            suspect: self.disk.is_damaged(),
+            suspect: self.disk.is_suspect(),
         };
         let machine = match start.restore(&self.disk, log, now) {
             Ok(machine) => machine,

@@ -52,6 +52,8 @@ pub(crate) struct Plan {
 
     /// How often a step is followed by a fault, in a million.
     pub(crate) fault_ppm: u64,
+    /// Whether that begins only when every member has once been cleared, as in a cluster that is not new.
+    pub(crate) faults_wait: bool,
     /// Faults of [`ACTIONS`] with the weight of each, zero if the schedule does without.
     pub(crate) weights: [u32; ACTIONS.len()],
     /// How long a fault lasts, at most.
@@ -65,6 +67,10 @@ pub(crate) struct Plan {
     pub(crate) lost_batches: u64,
     /// ... also right after an entry was committed that hardly more than a majority has.
     pub(crate) loss_after_commit: u32,
+    /// A power loss that may take what was synced takes all of it: the disk is emptied, and the identity copied back.
+    pub(crate) wipe: u32,
+    /// A member is started for the first time only when it is brought up like one that was down.
+    pub(crate) late_first_start: u32,
     /// A leader is gone right after it has cleared a suspect member.
     pub(crate) crash_after_clearing: u32,
     pub(crate) crash_in_truncation: u32,
@@ -129,6 +135,7 @@ impl Plan {
             apply_delay_us: if rng.chance(200) { rng.magnitude(100, 30 * MS) } else { 0 },
 
             fault_ppm: rng.magnitude(2_000, 50_000),
+            faults_wait: rng.coin(),
             weights: ORDINARY_WEIGHTS,
             fault_us: rng.magnitude(10 * MS, 3_000 * MS),
             down_us: rng.magnitude(MS, 2_000 * MS),
@@ -136,6 +143,8 @@ impl Plan {
             lost_batch: if rng.coin() { rng.range(100, 700) as u32 } else { 0 },
             lost_batches: if rng.coin() { rng.range(1, 8) } else { 1 },
             loss_after_commit: sometimes(rng, 50),
+            wipe: if rng.chance(300) { rng.range(20, 400) as u32 } else { 0 },
+            late_first_start: if rng.chance(200) { 300 } else { 0 },
             crash_after_clearing: if rng.coin() { rng.range(50, 600) as u32 } else { 0 },
             crash_in_truncation: sometimes(rng, 500),
             crash_in_vote: sometimes(rng, 200),
@@ -167,7 +176,8 @@ impl Plan {
         (self.loss, self.duplication, self.reorder) = (0, 0, 0);
         (self.fault_ppm, self.apply_delay_us, self.producer_restart, self.producer_gap) = (0, 0, 0, 0);
         (self.crash_in_truncation, self.crash_in_vote) = (0, 0);
-        (self.damaged_end, self.lost_batch, self.loss_after_commit, self.crash_after_clearing) = (0, 0, 0, 0);
+        (self.damaged_end, self.lost_batch, self.wipe, self.loss_after_commit) = (0, 0, 0, 0);
+        self.crash_after_clearing = 0;
         (self.crash_of_new_leader, self.cut_off_new_leader) = (0, 0);
         self.latency_us = self.latency_us.min(MS);
         self.sync_us = self.sync_us.min(2 * MS);

@@ -69,6 +69,12 @@ counts! {
         LostEntries => "synced entries lost",
         /// ... right when their commit had become known.
         LossAfterCommit => "committed entries lost at once",
+        /// A member's disk was emptied and its identity copied back. Only one member at a time has lost anything.
+        Wipe => "member wiped",
+        /// ... right when their commit had become known.
+        WipeAfterCommit => "member wiped after a commit",
+        /// A member started for the first time when others had been up for a while.
+        LateFirstStart => "late first start",
         /// A leader crashed right when it had cleared a suspect member.
         CrashAfterClearing => "crash of a leader that cleared",
         /// A crash came while a truncation was on its way to the disk.

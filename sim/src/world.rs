@@ -174,7 +174,13 @@ impl World {
         self.reset(seed, with_trace);
         trace!(self, "{:?}", self.plan);
         for member in 0..self.plan.members {
-            self.start(member)?;
+            if self.rng.chance(self.plan.late_first_start) {
+                let at = self.rng.magnitude(MS, self.plan.down_us);
+                self.stats.fired(Fault::LateFirstStart);
+                self.queue.push(at, Happens::Start { member });
+            } else {
+                self.start(member)?;
+            }
         }
         for producer in 0..self.plan.producers {
             let at = self.rng.below(self.plan.think_us);
@@ -183,7 +189,7 @@ impl World {
         self.queue.push(MS, Happens::Read);
         while self.step < self.rules.steps {
             self.step()?;
-            if self.rng.below(1_000_000) < self.plan.fault_ppm {
+            if self.rng.below(1_000_000) < self.plan.fault_ppm && !self.faults_wait() {
                 self.disturb()?;
             }
         }
@@ -192,6 +198,12 @@ impl World {
         self.stats.steps = self.step;
         self.stats.virtual_us = self.now;
         Ok(())
+    }
+
+    /// Whether the cluster is too new for faults.
+    fn faults_wait(&mut self) -> bool {
+        self.plan.faults_wait &= self.members[..self.plan.members].iter().any(Member::is_suspect);
+        self.plan.faults_wait
     }
 
     fn reset(&mut self, seed: u64, with_trace: bool) {

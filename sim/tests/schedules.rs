@@ -52,6 +52,11 @@ fn a_suspect_member_that_votes_as_if_it_were_sound_is_found() {
 }
 
 #[test]
+fn a_wiped_member_that_votes_as_if_it_were_new_is_found() {
+    found_after(PlantedFault::WipedVotesAsSound);
+}
+
+#[test]
 fn the_same_seed_gives_the_same_steps() {
     let mut used = Simulator::new(Rules::default());
     let mut digests = Vec::new();

@@ -15,6 +15,8 @@ pub enum Fault {
     DedupAtPropose,
     /// A suspect member votes and campaigns as if it had forgotten nothing.
     SuspectVotesAsSound,
+    /// A member that finds nothing on its disk takes that for a proof that it has promised nothing.
+    WipedVotesAsSound,
 }
 
 /// The mistakes that a machine makes; none unless a test says otherwise.

@@ -205,6 +205,9 @@ impl Raft {
             return Err(RestoreError::OtherIncarnation);
         }
         restored.check()?;
+        let is_wiped = restored.hard_state.term == Term::ZERO;
+        let suspect = restored.suspect && !(is_wiped && faults.has(Fault::WipedVotesAsSound));
+        let restored = &Restored { suspect, ..*restored };
         let mut random = Random::new(seed ^ u64::from(node.0) << 48);
         // Each member has a part of the spread of its own, so that one campaigns before the others.
         let part = Duration::from_micros(PATIENCE_SPREAD.as_micros() / configuration.members().len() as u64);

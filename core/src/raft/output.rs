@@ -66,8 +66,9 @@ pub trait LogView {
     fn term(&self, index: Index) -> Option<Term>;
 }
 
-/// What a member found on its disk when it started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a member found on its disk when it started. The default is a disk on which nothing was ever written, as far as it
+/// can tell: that of a first start, which is suspect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Restored {
     /// The hard state last written; the default if none ever was.
     pub hard_state: HardState,
@@ -76,8 +77,20 @@ pub struct Restored {
     /// The last entry that was applied to the restored state; it was committed.
     pub applied: LogPosition,
     /// The last thing written before was damaged, and was dropped: an ordinary power cut, or the loss of what was
-    /// promised. Has to be found again by every start until a [`Persist`] with [`HardState::suspect`] was reported.
+    /// promised. Or nothing was written before: a first start, or a disk that was wiped. Has to be found again by every
+    /// start until a [`Persist`] with [`HardState::suspect`] was reported.
     pub suspect: bool,
+}
+
+impl Default for Restored {
+    fn default() -> Self {
+        Self {
+            hard_state: HardState::default(),
+            last: LogPosition::default(),
+            applied: LogPosition::default(),
+            suspect: true,
+        }
+    }
 }
 
 impl Restored {

@@ -218,7 +218,7 @@ mod tests {
 
     fn stable(last: LogPosition) -> Stable {
         let hard_state = HardState { term: Term(100), ..HardState::default() };
-        Stable::new(&Restored { hard_state, last, ..Restored::default() })
+        Stable::new(&Restored { hard_state, last, suspect: false, ..Restored::default() })
     }
 
     #[test]
@@ -240,13 +240,14 @@ mod tests {
     #[test]
     fn that_a_node_is_suspect_is_the_first_thing_it_writes() {
         let hard_state = HardState { term: Term(100), ..HardState::default() };
-        let mut stable = Stable::new(&Restored { hard_state, suspect: true, ..Restored::default() });
+        let mut stable = Stable::new(&Restored { hard_state, ..Restored::default() });
         let write = stable.poll().unwrap();
         assert_eq!(write.hard_state, Some(HardState { suspect: true, ..hard_state }));
         assert!(!stable.vote_is_durable());
         stable.persisted(write.token);
         assert!(stable.vote_is_durable());
-        let known = Restored { hard_state: HardState { suspect: true, ..hard_state }, ..Restored::default() };
+        let hard_state = HardState { suspect: true, ..hard_state };
+        let known = Restored { hard_state, suspect: false, ..Restored::default() };
         assert_eq!(Stable::new(&known).poll(), None);
     }
 

@@ -5,11 +5,11 @@ use super::memory::Memory;
 use super::state::State;
 use super::{Options, Replica};
 use crate::id::LogTime;
-use crate::raft::{HardState, LogPosition};
+use crate::raft::{HardState, LogPosition, Restored};
 use crate::time::Instant;
 
-/// What a node found in its log when it started. The default is a log that never was.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// What a node found in its log when it started. The default is a log that never was, or was wiped: it is suspect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RestoredLog {
     /// The hard state last written.
     pub hard_state: HardState,
@@ -17,9 +17,16 @@ pub struct RestoredLog {
     pub last: LogPosition,
     /// The log time of the last entry.
     pub last_log_time: LogTime,
-    /// Something was dropped behind it that may have been promised: see
+    /// Something was dropped behind it that may have been promised, or there never was anything: see
     /// [`Restored::suspect`](crate::raft::Restored::suspect).
     pub suspect: bool,
+}
+
+impl Default for RestoredLog {
+    fn default() -> Self {
+        let Restored { hard_state, last, suspect, .. } = Restored::default();
+        Self { hard_state, last, last_log_time: LogTime::ZERO, suspect }
+    }
 }
 
 /// A replica that is being put together: give it the rows of its checkpoint, if there is one, then start it.
