@@ -1,8 +1,8 @@
 //! Who a node is: the bundle that `eventstream init` writes once, as `identity.toml` in the node's directory.
 //!
 //! It names the cluster, the node, this life of its data directory (the incarnation), all members of the first
-//! configuration, and the cluster's parameters. A node reads it and never writes it. A node whose data was wiped must
-//! not come back under its old incarnation: it may have voted, and has forgotten it.
+//! configuration, and the cluster's parameters. A node reads it and never writes it. A node whose data was wiped may
+//! have voted, and has forgotten it; with its bundle put back it looks new, so new nodes are as careful (`docs/suspect.md`).
 
 use core::fmt;
 use core::net::SocketAddr;
@@ -227,7 +227,7 @@ impl Identity {
         let body = toml::to_string(&file).expect("numbers and strings always serialise");
         format!(
             "# Who this node is. Written once by `eventstream init`; do not edit, and do not start a second node with it.\n\
-             # A node whose data was lost must be initialised anew: under its old incarnation it could vote twice.\n{body}"
+             # A node that has lost its data gets this file and NEW again, as they were, and what it lost from the others.\n{body}"
         )
     }
 }

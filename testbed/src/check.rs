@@ -4,6 +4,7 @@ use crate::load::{Ledger, Load, Progress};
 use crate::{Cluster, Spoke};
 use core::time::Duration;
 use eventstream_core::id::{Offset, ProducerId, Sequence};
+use eventstream_core::wire::NodeRole;
 use eventstream_host::client::{Client, From, Options, Source, Start, StatusReport, producer_id, status};
 use std::collections::HashMap;
 
@@ -48,6 +49,19 @@ impl Cluster {
         self.await_statuses("all nodes up to date", |statuses| {
             let done = statuses.len() == running && statuses.iter().all(|status| Some(status.applied) >= committed);
             done.then_some(())
+        });
+    }
+
+    /// Waits until none of the running nodes is suspect: each of them votes as ever, whoever else is there.
+    ///
+    /// # Panics
+    ///
+    /// If they do not get there within a minute.
+    pub fn await_sound(&self) {
+        let running = self.running().count();
+        self.await_statuses("no node to be suspect", |statuses| {
+            let are_sound = statuses.iter().all(|status| status.role != NodeRole::Suspect);
+            (statuses.len() == running && are_sound).then_some(())
         });
     }
 
@@ -100,6 +114,18 @@ impl Cluster {
         });
         assert!(opened.is_err(), "a producer was opened without a majority");
         assert_eq!(progress.acked(), acked, "events were acknowledged without a majority");
+    }
+
+    /// Waits until a node has printed this.
+    ///
+    /// # Panics
+    ///
+    /// If it has not within a minute.
+    pub fn await_log(&self, node: Spoke, text: &str) {
+        let log = self.log(node);
+        self.await_statuses(text, |_| {
+            std::fs::read_to_string(&log).is_ok_and(|printed| printed.contains(text)).then_some(())
+        });
     }
 
     /// The statuses of the running nodes that answer.

@@ -40,7 +40,8 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Initialises `nodes` nodes on `network` and starts them with the given `eventstream` binary.
+    /// Initialises `nodes` nodes on `network`, starts them with the given `eventstream` binary, and waits until each of them
+    /// votes on its own, which new nodes do not: from then on a majority is enough.
     ///
     /// # Panics
     /// When a node cannot be initialised or started.
@@ -48,6 +49,7 @@ impl Cluster {
     pub fn start(binary: &Path, nodes: u16, network: Network) -> Self {
         let mut cluster = Self::prepare(binary, nodes, network);
         cluster.nodes().for_each(|node| cluster.start_node(node));
+        cluster.await_sound();
         cluster
     }
 
@@ -220,6 +222,18 @@ impl Cluster {
     pub fn wait_for_end(&mut self, node: Spoke) -> (ExitStatus, String) {
         let status = self.running.remove(&node).expect("a running node").wait();
         (status, fs::read_to_string(self.log(node)).expect("the node's log"))
+    }
+
+    /// Empties the directory of a node that does not run, and puts its bundle there again, as it was before its first start.
+    ///
+    /// # Panics
+    /// When it runs.
+    pub fn wipe(&self, node: Spoke) {
+        assert!(!self.running.contains_key(&node), "node {node} runs");
+        let directory = self.directory(node);
+        let identity = Identity::load(&directory).expect("an identity");
+        fs::remove_dir_all(&directory).expect("the node's directory");
+        identity.write(&directory).expect("an identity bundle");
     }
 
     /// Cuts a node off from the other nodes, in silence; clients still reach it.

@@ -11,7 +11,7 @@ use core::time::Duration;
 use eventstream_core::config::{MAX_MEMBERS, Parameters};
 use eventstream_core::id::NodeId;
 use eventstream_core::wire::NodeRole;
-use eventstream_host::client::status;
+use eventstream_host::client::{StatusReport, status};
 use eventstream_host::clock::Clock;
 use eventstream_host::identity::{self, Address, Identity, Member, node_directory};
 use serde_json::json;
@@ -147,15 +147,18 @@ async fn wait_for_leader(members: &[Member]) -> Result<NodeId, Failure> {
     let mut progress = Progress::start(clock);
     let deadline = clock.now() + eventstream_core::time::Duration::from_micros(STARTUP.as_micros() as u64);
     while clock.now() < deadline {
+        let mut reports = Vec::new();
         for member in members {
-            if let Ok(report) = status(member.address.as_str(), LOOK_AGAIN * 10).await
-                && report.role == NodeRole::Leader
-                && report.commit == report.applied
-                && report.commit.0 > 0
-            {
-                progress.end();
-                return Ok(report.node);
-            }
+            reports.extend(status(member.address.as_str(), LOOK_AGAIN * 10).await);
+        }
+        let serves = |report: &&StatusReport| {
+            report.role == NodeRole::Leader && report.commit == report.applied && report.commit.0 > 0
+        };
+        // One that is suspect, as new nodes are, is not one to go on without another.
+        let are_sound = reports.iter().all(|report| report.role != NodeRole::Suspect);
+        if let Some(leader) = reports.iter().find(serves).filter(|_| are_sound) {
+            progress.end();
+            return Ok(leader.node);
         }
         progress.tell(|| "waiting for a leader".to_owned());
         tokio::time::sleep(LOOK_AGAIN).await;

@@ -58,9 +58,10 @@ pub(super) fn run(args: Args, output: Output) -> Result<(), Failure> {
     let config = config(args)?;
     // Before the node starts: who is told to stop while it starts, stops in order as soon as it has.
     let signals = Signals::listen().map_err(Failure::failed)?;
-    let node = Node::start(&config).map_err(start_failure)?;
+    let mut node = Node::start(&config).map_err(start_failure)?;
     let (identity, addresses) = (&config.identity, node.addresses());
     output.result(|| describe(&config, addresses), || describe_json(&config, addresses))?;
+    tell_notices(&mut node, output).map_err(Failure::failed)?;
     stop_when_told(signals, node.stopper(), stop_at_end_of_input, output).map_err(Failure::failed)?;
     node.wait().map_err(|error| Failure::failed(format_args!("node {}: {error}", identity.node)))?;
     output.note(&format!("node {} has stopped", identity.node));
@@ -109,6 +110,13 @@ fn describe_json(config: &Config, addresses: &[SocketAddr]) -> Value {
 
 fn list(items: impl Iterator<Item = impl ToString>) -> String {
     items.map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// Tells what the node has to say, until it ends.
+fn tell_notices(node: &mut Node, output: Output) -> io::Result<()> {
+    let Some(notices) = node.notices() else { return Ok(()) };
+    let tell = move || notices.into_iter().for_each(|notice| output.note(&notice.to_string()));
+    thread::Builder::new().name("notices".into()).spawn(tell).map(|_| ())
 }
 
 /// Stops the node at the first signal, and the process at the second.

@@ -162,10 +162,7 @@ fn text(rows: &[Row]) -> String {
         lines.push("The wall clocks of a majority do not agree: log time does not follow them.".to_owned());
     }
     for report in rows.iter().filter_map(|row| row.answer.as_ref().ok()).filter(|r| r.role == NodeRole::Suspect) {
-        lines.push(format!(
-            "Node {} is suspect: the end of its log was damaged. Until a leader has heard from all nodes, it has no vote.",
-            report.node
-        ));
+        lines.push(suspicion(report));
     }
     lines.join("\n")
 }
@@ -194,6 +191,28 @@ fn counters(rows: &[Row]) -> Vec<String> {
         table.push(core::iter::once(reason.to_owned()).chain(counts).collect());
     }
     aligned(&table)
+}
+
+/// What a suspect node is, and for whom it waits.
+fn suspicion(report: &StatusReport) -> String {
+    let node = report.node;
+    let why = if report.last == Index::ZERO {
+        "it is new, or was wiped"
+    } else {
+        "it was new or wiped, or its log was damaged"
+    };
+    let missing: Vec<_> = report.members.iter().filter(|member| !member.is_connected).collect();
+    let waits = match &missing[..] {
+        [] => String::new(),
+        _ => {
+            let names = missing.iter().map(|member| format!("node {} ({})", member.node, member.address));
+            format!(" It waits for {}.", names.collect::<Vec<_>>().join(", "))
+        }
+    };
+    format!(
+        "Node {node} is suspect: {why}. Until a leader has heard from all nodes, its vote counts only together with those of \
+         all.{waits}"
+    )
 }
 
 /// Columns as wide as their widest cell; the last cell of a row may be wider.
@@ -270,6 +289,13 @@ fn node_object(rows: &[Row], row: &Row, report: &StatusReport) -> Value {
 mod tests {
     use super::*;
     use eventstream_core::id::{ClusterId, Incarnation, LogTime, Term};
+    use eventstream_host::client::MemberReport;
+
+    fn member(node: u16, is_connected: bool) -> MemberReport {
+        let address = format!("localhost:{node}");
+        let incarnation = Incarnation([node as u8; 16]);
+        MemberReport { node: NodeId(node), incarnation, address, is_connected, matched: None, heard: None }
+    }
 
     fn row(node: u16, role: NodeRole) -> Row {
         let report = StatusReport {
@@ -322,5 +348,20 @@ mod tests {
         let lines: Vec<_> = shown.lines().collect();
         assert!(lines[2].contains("suspect") && lines[3].starts_with("Node 2 is suspect"), "{shown}");
         assert_eq!(lines.len(), 4, "{shown}");
+        assert!(!lines[3].contains("waits"), "nobody is missing: {shown}");
+    }
+
+    #[test]
+    fn whom_a_suspect_waits_for_is_named() {
+        let mut waits = row(2, NodeRole::Suspect);
+        let report = waits.answer.as_mut().expect("an answer");
+        report.last = Index::ZERO;
+        report.members =
+            [(1, true), (2, true), (3, false)].map(|(node, is_connected)| member(node, is_connected)).into();
+        let shown = text(&[waits]);
+        assert!(
+            shown.contains("is new, or was wiped") && shown.ends_with("It waits for node 3 (localhost:3)."),
+            "{shown}"
+        );
     }
 }

@@ -95,6 +95,7 @@ mod listener;
 mod mailbox;
 mod memory;
 mod message;
+mod notice;
 mod peers;
 mod reader;
 mod receive;
@@ -106,6 +107,7 @@ mod state;
 mod subscriptions;
 mod tail;
 
+pub use notice::{Notice, Until};
 pub use reader::ReadError;
 pub use start::{StartError, memory_plan};
 
@@ -118,6 +120,7 @@ use eventstream_core::replica::ApplyError;
 use layout::NodeThread;
 use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::Receiver;
 use tokio::sync::Notify;
 
 /// A running node.
@@ -128,6 +131,7 @@ pub struct Node {
     addresses: Vec<SocketAddr>,
     stopper: Stopper,
     threads: Vec<NodeThread>,
+    notices: Option<Receiver<Notice>>,
 }
 
 /// Stops a node, from any thread.
@@ -165,6 +169,11 @@ impl Node {
     #[must_use]
     pub fn stopper(&self) -> Stopper {
         self.stopper.clone()
+    }
+
+    /// What it has to say while it runs, for the first who asks; ends with the node. What is not read does not hold it up.
+    pub fn notices(&mut self) -> Option<Receiver<Notice>> {
+        self.notices.take()
     }
 
     /// Asks it to stop; [`Self::wait`] returns when it has.

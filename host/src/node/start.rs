@@ -22,6 +22,7 @@ use socket2::{Domain, Socket, Type};
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::mpsc::sync_channel;
 use tokio::sync::{Notify, mpsc};
 
 /// Why a node does not start.
@@ -64,6 +65,9 @@ pub enum StartError {
         allowed: u64,
     },
 }
+
+/// Notices that nobody has read yet; there is at most one a second.
+const NOTICES: usize = 16;
 
 /// What a node with this configuration may hold in memory, holder by holder.
 #[must_use]
@@ -130,6 +134,7 @@ pub(super) fn start(config: &Config) -> Result<Node, StartError> {
         accepted,
         clock,
     };
+    let (notices, to_be_read) = sync_channel(NOTICES);
     let engine = Engine::new(Parts {
         clock,
         replica,
@@ -149,9 +154,10 @@ pub(super) fn start(config: &Config) -> Result<Node, StartError> {
         bell,
         sleeper,
         asked,
+        notices,
     });
     let threads = layout::start(config.threads, client_sockets, peer_sockets, engine).map_err(StartError::Thread)?;
-    Ok(Node { addresses, stopper, threads })
+    Ok(Node { addresses, stopper, threads, notices: Some(to_be_read) })
 }
 
 /// Connections that the system makes and keeps until they are accepted. One beyond is made a second later, so a crowd that

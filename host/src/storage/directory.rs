@@ -11,7 +11,8 @@
 //!
 //! The first start makes the floor, then the data in `DIR/data.new`, renames it, writes `VERSION`, and removes `NEW`. From
 //! then on a directory without data is an error and not a first start, whatever else is gone: a node that voted and forgot
-//! it must not vote again. (A bundle that is copied into place a second time looks new. Nothing in it can tell.)
+//! it must not vote again as if it had not. A bundle that is copied into place a second time looks new, and nothing in it can
+//! tell. So a node whose log holds nothing, not even a term, is suspect (`docs/suspect.md`), also at the first start of its life.
 //!
 //! A later start reads the write-ahead log before RocksDB does ([`wal`]), opens the data, compares it with the floor
 //! ([`floor`](super::floor)), and moves the floor up to what it found, which RocksDB has made durable by then: it writes
@@ -29,7 +30,7 @@ use super::rocks::{Database, RocksStore};
 use super::wal::{self, Condition};
 use crate::identity::{Identity, NEW_FILE};
 use core::fmt::Write as _;
-use eventstream_core::id::Index;
+use eventstream_core::id::{Index, Term};
 use rocksdb::{DB, WriteOptions};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
@@ -74,8 +75,9 @@ pub enum OpenError {
     },
     /// It had data once, and has none now.
     #[error(
-        "the data in {} is gone. This node may have voted and stored events, and has forgotten it: it must not start \
-         under its old incarnation", directory.display()
+        "the data in {} is gone. This node may have voted and stored events, and has forgotten it. If that is no mistake, \
+         as a disk that is not mounted would be, put its bundle there again, with the file NEW: it gets the log from the \
+         other nodes", directory.display()
     )]
     DataLost {
         /// The directory.
@@ -84,8 +86,9 @@ pub enum OpenError {
     /// What the disk kept of the log ends before what was synced.
     #[error(
         "the log in {} has lost its end: it reaches entry {} in batch {}, and entry {} in batch {} was on stable storage. \
-         This node may have acknowledged and voted for what it no longer holds, and must not start under its old \
-         incarnation: replace the directory. The other nodes have what was acknowledged", directory.display(), found.1,
+         This node may have acknowledged and voted for what it no longer holds, and must not start with what is left: empty \
+         the directory and put its bundle there again, with the file NEW. The other nodes have what was acknowledged",
+        directory.display(), found.1,
         found.0, floor.1, floor.0
     )]
     LogTailLost {
@@ -99,7 +102,8 @@ pub enum OpenError {
     /// A part of the log that was synced is damaged.
     #[error(
         "the log is damaged at byte {offset} of {}, in what was on stable storage. Nothing is served from it, and this node \
-         must not start under its old incarnation: replace the directory. The other nodes have what was acknowledged",
+         must not start with what is left: empty the directory and put its bundle there again, with the file NEW. The other \
+         nodes have what was acknowledged",
         file.display()
     )]
     LogDamaged {
@@ -169,7 +173,10 @@ pub fn open(directory: &Path, identity: &Identity) -> Result<Opened, OpenError> 
     let rocks = place.open()?;
     place.mark()?;
     let reader = Reader::new(Arc::new(Database { rocks, failure: OnceLock::new(), _lock: lock }));
-    let stored = Stored { suspect: floor.is_suspect(), ..reader.stored()? };
+    let stored = reader.stored()?;
+    // A log without anything is that of a first start, or was emptied and the node got its bundle again.
+    let is_new = stored.hard_state.term == Term::ZERO && stored.last.index == Index::ZERO;
+    let stored = Stored { suspect: floor.is_suspect() || is_new, ..stored };
     if !reader.reaches(floor.floor(), &stored)? {
         let (floor, found) = (floor.floor(), stored.floor());
         return Err(OpenError::LogTailLost {

@@ -43,8 +43,8 @@ pub struct Stored {
     pub last_log_time: LogTime,
     /// Synced batches in the life of the store.
     pub synced_batches: u64,
-    /// Whether the end of the log may be lost, with entries and votes that this node has told others of. Every start says
-    /// so, until a hard state that says it was synced.
+    /// Whether the end of the log may be lost, with entries and votes that this node has told others of; all of it, if
+    /// nothing is in it. Every start says so, until a hard state that says it was synced.
     pub suspect: bool,
     /// The chained checksum at the last entry.
     pub(super) chain: Chain,

@@ -45,7 +45,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// A cluster of `size` nodes, all of them running.
+    /// A cluster of `size` nodes, all of them running. Each of them votes on its own by now: a new node does not.
     pub fn start(size: usize) -> Self {
         Self::with(size, |_| {})
     }
@@ -67,7 +67,23 @@ impl Cluster {
         let nodes = (0..size).map(|_| None).collect();
         let mut cluster = Self { directory, addresses, directories, nodes, change };
         (0..size).for_each(|position| cluster.start_node(position));
+        cluster.wait_until_sound();
         cluster
+    }
+
+    /// Waits until no node that runs is suspect.
+    pub fn wait_until_sound(&self) {
+        for position in self.running() {
+            let mut client = self.client(position);
+            let is_sound = (0..QUESTIONS).any(|_| {
+                let is_suspect = client.status().is_suspect;
+                if is_suspect {
+                    std::thread::sleep(ASK_AGAIN);
+                }
+                !is_suspect
+            });
+            assert!(is_sound, "node {} is suspect", position + 1);
+        }
     }
 
     /// Starts a node that does not run.
@@ -188,6 +204,7 @@ pub fn free_address() -> SocketAddr {
 #[derive(Clone, Debug)]
 pub struct Status {
     pub is_leader: bool,
+    pub is_suspect: bool,
     pub term: Term,
     pub leader: Option<NodeId>,
     pub applied: Index,
@@ -408,6 +425,7 @@ impl Client {
         let node = status.node;
         Status {
             is_leader: node.role == eventstream_core::wire::NodeRole::Leader && node.leader == Some(node.node),
+            is_suspect: node.role == eventstream_core::wire::NodeRole::Suspect,
             term: node.term,
             leader: node.leader,
             applied: node.applied,

@@ -20,7 +20,7 @@ pub(crate) struct Powered {
 }
 
 impl Powered {
-    /// Starts them; without FUSE says that the test is skipped.
+    /// Starts them, and waits until their first election is over; without FUSE says that the test is skipped.
     pub(crate) fn start(test: &str) -> Option<Self> {
         let alone = alone();
         let cluster = Cluster::new(binary(), 3, Network::loopback(3));
@@ -37,6 +37,7 @@ impl Powered {
         let mut powered = Self { cluster, disks, _alone: alone };
         powered.cluster.initialise();
         powered.start_nodes();
+        powered.cluster.await_sound();
         Some(powered)
     }
 

@@ -18,11 +18,13 @@ mod status;
 mod stop;
 #[cfg(test)]
 mod tests;
+mod waiting;
 
 use apply::Replay;
 use checkpoint::Checkpoints;
 use intake::Intake;
 use stop::Stop;
+use waiting::Waiting;
 
 use super::NodeError;
 use super::acks::Acks;
@@ -32,6 +34,7 @@ use super::event::Event;
 use super::journal::Journal;
 use super::mailbox::{Bell, EVENTS, Inbox};
 use super::memory::{Packer, Pools, Shortage};
+use super::notice::Notice;
 use super::peers::Peers;
 use super::reader::{ReadError, Reader};
 use super::state::NodeReplica;
@@ -45,6 +48,7 @@ use core::sync::atomic::AtomicBool;
 use eventstream_core::id::{Index, NodeId, Term};
 use eventstream_core::time::{Duration, Instant};
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use tokio::sync::Notify;
 use tokio::time::Sleep;
 
@@ -76,6 +80,8 @@ pub(crate) struct Parts {
     pub(crate) sleeper: Arc<Notify>,
     /// Set when the node is to stop.
     pub(crate) asked: Arc<AtomicBool>,
+    /// For whoever started the node.
+    pub(crate) notices: SyncSender<Notice>,
 }
 
 /// Everything that one node decides with.
@@ -110,6 +116,7 @@ pub(crate) struct Engine {
     bell: Arc<Bell>,
     sleeper: Arc<Notify>,
     stop: Stop,
+    waiting: Waiting,
 }
 
 impl Engine {
@@ -130,6 +137,7 @@ impl Engine {
             leader: (parts.replica.raft().term(), None),
             next_wall_clock: now,
             stop: Stop::new(parts.asked),
+            waiting: Waiting::new(parts.notices, now, parts.last == Index::ZERO),
             clock: parts.clock,
             identity: parts.identity,
             replica: parts.replica,

@@ -152,6 +152,7 @@ impl Bench {
             bell,
             sleeper,
             asked: Arc::clone(&asked),
+            notices: std::sync::mpsc::sync_channel(0).0,
         });
         Self { engine, gate, from_clients, from_peers, _to_clients: to_clients, to_peers, asked, _directory: directory }
     }
