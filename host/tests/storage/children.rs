@@ -163,25 +163,32 @@ fn writer_of_three() {
     println!("written 4");
 }
 
+/// What a child, whose first words are these, asks of the system: its writes and syncs, with their files. `None` if nobody
+/// may know, which it says.
+fn traced(node: &Node, function: &str, first_words: &str) -> Option<String> {
+    let trace = node.dir.with_extension("trace");
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-y", "-s", "32", "-e", "trace=write,pwrite64,fsync,fdatasync", "-o"]).arg(&trace);
+    strace.arg(env::current_exe().unwrap()).stderr(Stdio::null());
+    let Some(mut child) = try_child(strace, &node.dir, function) else {
+        println!("SKIPPED: there is no strace");
+        return None;
+    };
+    let is_traced = child.wait().unwrap().success();
+    let trace = fs::read_to_string(&trace).unwrap_or_default();
+    if !is_traced && !trace.contains(first_words) {
+        println!("SKIPPED: strace may not trace here");
+        return None;
+    }
+    assert!(is_traced, "{trace}");
+    Some(trace)
+}
+
 #[test]
 fn a_write_returns_after_the_disk_was_told_to_keep_it() {
     let node = Node::new();
     drop(node.open());
-    let trace = node.dir.with_extension("trace");
-    let mut strace = Command::new("strace");
-    strace.args(["-f", "-s", "32", "-e", "trace=write,pwrite64,fsync,fdatasync", "-o"]).arg(&trace);
-    strace.arg(env::current_exe().unwrap()).stderr(Stdio::null());
-    let Some(mut child) = try_child(strace, &node.dir, "children::writer_of_three") else {
-        println!("SKIPPED: there is no strace");
-        return;
-    };
-    let is_traced = child.wait().unwrap().success();
-    let trace = fs::read_to_string(&trace).unwrap_or_default();
-    if !is_traced && !trace.contains("writing 0") {
-        println!("SKIPPED: strace may not trace here");
-        return;
-    }
-    assert!(is_traced);
+    let Some(trace) = traced(&node, "children::writer_of_three", "writing 0") else { return };
     let position = |what: &str| trace.lines().position(|line| line.contains(what)).expect(what);
     let syncs_between = |from: &str, to: &str| {
         let lines = trace.lines().skip(position(from)).take(position(to) - position(from));
@@ -191,4 +198,65 @@ fn a_write_returns_after_the_disk_was_told_to_keep_it() {
         assert!(syncs_between(from, to) > 0, "no sync before {to:?}:\n{trace}");
     }
     assert_eq!(syncs_between("synced 3", "written 4"), 0, "{trace}");
+}
+
+#[test]
+#[ignore = "started by the_floor_is_on_the_disk_before_a_cut_and_after_what_it_speaks_of"]
+fn writer_that_cuts() {
+    let Some(mut opened) = opened_by_child() else { return };
+    println!("writing");
+    (1..=9).for_each(|index| opened.store.append(Index(index), &frame(index, 1, 1_000)).unwrap());
+    opened.store.commit(Durability::Synced).unwrap();
+    println!("saving the floor");
+    opened.store.save_floor().unwrap();
+    println!("cutting");
+    opened.store.truncate(Index(5)).unwrap();
+    opened.store.append(Index(5), &frame(5, 2, 1_000)).unwrap();
+    opened.store.commit(Durability::Synced).unwrap();
+    println!("saving again");
+    opened.store.save_floor().unwrap();
+    println!("done");
+}
+
+#[test]
+fn the_floor_is_on_the_disk_before_a_cut_and_after_what_it_speaks_of() {
+    let node = Node::new();
+    drop(node.open());
+    let Some(trace) = traced(&node, "children::writer_that_cuts", "writing") else { return };
+    // What the writer said, and what it asked of the floor and of the log in between.
+    let step = |line: &str| {
+        let call = line.split_once(' ')?.1.trim_start();
+        let (name, file) = (call.split_once('(')?.0, call.split_once('<')?.1.split_once('>')?.0);
+        let said = || call.split_once('"').and_then(|(_, rest)| Some(rest.split_once("\\n")?.0.to_owned()));
+        let is_log = Path::new(file).extension().is_some_and(|extension| extension == "log");
+        let what = if file.ends_with("/FLOOR") { "floor" } else { "log" };
+        match name {
+            "write" | "pwrite64" if what == "floor" || is_log => Some(format!("{what} written")),
+            "fsync" | "fdatasync" if what == "floor" || is_log => {
+                assert!(line.ends_with("= 0"), "{line}");
+                Some(format!("{what} synced"))
+            }
+            "write" => said(),
+            _ => None,
+        }
+    };
+    let mut steps: Vec<String> = trace.lines().filter_map(step).skip_while(|step| step != "writing").collect();
+    steps.truncate(steps.iter().position(|step| step == "done").expect("the writer ends"));
+    // A record in more than one block of the log may take more than one call.
+    steps.dedup();
+    let (log, floor) = (["log written", "log synced"], ["floor written", "floor synced"]);
+    let expected: Vec<&str> = [
+        &["writing"][..],
+        &log,
+        &["saving the floor"],
+        &floor,
+        &["cutting"],
+        &floor,
+        &floor,
+        &log,
+        &["saving again"],
+        &floor,
+    ]
+    .concat();
+    assert_eq!(steps, expected, "{trace}");
 }

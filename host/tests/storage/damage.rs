@@ -8,6 +8,7 @@ use eventstream_core::raft::{HardState, LogView};
 use eventstream_host::storage::{Durability, LogStore, OpenError, Row, StoreError};
 use rocksdb::{DB, Options};
 use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 /// A log of three synced batches of three entries each, all of it in RocksDB's own log.
@@ -283,6 +284,41 @@ fn the_floor_falls_before_a_cut_and_rises_after_it() {
         opened.store.save_floor().unwrap();
     }
     assert_eq!(node.open().stored.last.index, Index(3));
+}
+
+/// The power fails when the cut is on the disk, and before anything else is.
+#[test]
+fn a_cut_finds_the_floor_lowered_already() {
+    for slot in 0..2 {
+        let node = three_batches();
+        let floor = node.dir.join("FLOOR");
+        let before_the_cut = {
+            let mut opened = node.open();
+            opened.store.truncate(Index(5)).unwrap();
+            let floor = fs::read(&floor).unwrap();
+            append(&mut opened, 5..=6, 2);
+            sync(&mut opened);
+            floor
+        };
+        fs::write(&floor, before_the_cut).unwrap();
+        // A slot that rots later does not bring the old floor back.
+        OpenOptions::new().write(true).open(&floor).unwrap().write_all_at(&[0xFF], slot * 4_096 + 20).unwrap();
+        assert_eq!(node.open().stored.last.index, Index(6), "slot {slot}");
+    }
+}
+
+#[test]
+fn the_floor_does_not_rise_to_what_was_not_synced() {
+    let node = three_batches();
+    let mut opened = node.open();
+    let before = fs::metadata(wal(&node)).unwrap().len();
+    append(&mut opened, 10..=12, 1);
+    opened.store.commit(Durability::Unsynced).unwrap();
+    opened.store.save_floor().unwrap();
+    drop(opened);
+    // The power fails.
+    cut(&node, before);
+    assert_eq!(node.open().stored.last.index, Index(9));
 }
 
 #[test]
