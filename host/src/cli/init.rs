@@ -10,8 +10,8 @@ use std::path::PathBuf;
 
 /// Write an identity bundle for each node of a new cluster.
 ///
-/// Copy each bundle to its machine and start it there with `eventstream node --dir`. A bundle is used by one node, once:
-/// a node whose data was lost needs a new one.
+/// Copy each bundle to its machine and start it there with `eventstream node --dir`; the first start needs all nodes. A
+/// bundle is used by one node. Keep it: a node whose data was lost gets it again, into an empty directory.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The nodes: number and address of each, for example 1=127.0.0.1:9001,2=127.0.0.1:9002,3=127.0.0.1:9003

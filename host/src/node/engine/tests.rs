@@ -251,6 +251,8 @@ impl Bench {
             self.step();
             for Message { to, term, body, .. } in self.said() {
                 match body {
+                    // A new node asks as one that may have forgotten what it had promised.
+                    Body::SuspectPreVote { start, .. } => self.hear(to.0, term, Body::PreVoteIfAll { start }),
                     Body::PreVote { .. } => self.hear(to.0, term, Body::PreVoteReply { granted: true }),
                     Body::Vote { .. } => self.hear(to.0, term, Body::VoteReply { granted: true, wall_us: 0 }),
                     _ => {}
