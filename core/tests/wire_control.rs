@@ -13,7 +13,8 @@ use eventstream_core::wire::{
     About, CaughtUp, Control, ControlError, Counters, CountersRequest, Delivery, EncodeError, EndReason, Frame, Hello,
     Kind, LeaderChanged, List, ListedTopic, MAX_CONTROL_LEN, Member, MemberStatus, NamedCount, NodeRole, NodeStatus,
     OVERHEAD, OpenProducer, Ping, Pong, ProducerOpened, Receipt, Refusal, Refused, Role, StartAt, Status,
-    StatusRequest, Subscribe, SubscriptionEnd, Topic, TopicList, TopicListRequest, TopicRequest, Unsubscribe, Welcome,
+    StatusRequest, Subscribe, SubscriptionEnd, Token, Topic, TopicList, TopicListRequest, TopicRequest, Unsubscribe,
+    Welcome,
 };
 use proptest::prelude::*;
 
@@ -116,6 +117,8 @@ fn refusal(parts: &Parts) -> Refusal {
         Refusal::Stopping,
         Refusal::ProducerTableFull,
         Refusal::DiskLow,
+        Refusal::Unauthenticated,
+        Refusal::TlsRequired,
     ];
     pick(parts, &all)
 }
@@ -185,7 +188,12 @@ fn messages<'a>(parts: &'a Parts, (members, statuses, topics, counters): &'a Lis
     let (node, other) = (NodeId(parts.nodes[0]), NodeId(parts.nodes[1]));
     let (cluster, incarnation, producer) = (ClusterId(parts.id), Incarnation(parts.id), ProducerId(parts.id));
     let leader = parts.flag.then_some(other);
-    let role = if parts.flag { Role::Peer { node, incarnation } } else { Role::Client };
+    let mut token = [0; 32];
+    token[..16].copy_from_slice(&parts.id);
+    let role = match parts.flag {
+        true => Role::Peer { node, incarnation },
+        false => pick(parts, &[Role::Client, Role::TokenClient { token: Token(token) }]),
+    };
     let about =
         pick(parts, &[About::Connection, About::Batch(a), About::Request(b), About::Subscription(subscription)]);
     let from = pick(parts, &[StartAt::Beginning, StartAt::Latest, StartAt::Offset(Offset(c))]);

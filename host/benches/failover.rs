@@ -25,6 +25,10 @@ const CADENCE: Duration = Duration::from_millis(1);
 const CALM: Duration = Duration::from_millis(300);
 const AWAY: Duration = Duration::from_millis(900);
 const TOPIC: &str = "failover";
+/// Longer than any outage.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Until when certificates are valid: the year 2096.
+const LATER: u64 = 4_000_000_000;
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -37,6 +41,9 @@ struct Arguments {
     /// Leaders to cut off from everybody in silence, one after the other; each is healed.
     #[arg(long, default_value_t = 50)]
     cuts: u32,
+    /// Nodes and client speak TLS.
+    #[arg(long)]
+    tls: bool,
     /// Given by cargo.
     #[arg(long, hide = true)]
     bench: bool,
@@ -46,17 +53,32 @@ fn main() {
     let arguments = Arguments::parse();
     let clock = Clock::start();
     println!("disk: 4 KiB append + fdatasync, median of 200: {} us before", sync_us(clock));
-    let killed = measure("killed", arguments.kills, clock, Network::loopback(3), Cluster::kill, |cluster, leader| {
-        cluster.start_node(leader);
-    });
-    let stopped = measure("stopped", arguments.stops, clock, Network::loopback(3), Cluster::stop, |cluster, leader| {
-        cluster.start_node(leader);
-    });
+    let start = |network| start(network, arguments.tls);
+    let killed = measure(
+        "killed",
+        arguments.kills,
+        clock,
+        || start(Network::loopback(3)),
+        Cluster::kill,
+        |cluster, leader| {
+            cluster.start_node(leader);
+        },
+    );
+    let stopped = measure(
+        "stopped",
+        arguments.stops,
+        clock,
+        || start(Network::loopback(3)),
+        Cluster::stop,
+        |cluster, leader| {
+            cluster.start_node(leader);
+        },
+    );
     let cut = measure(
         "cut",
         arguments.cuts,
         clock,
-        Network::with_cuts(3),
+        || start(Network::with_cuts(3)),
         |c, leader| c.isolate(leader),
         |c, leader| {
             c.rejoin(leader);
@@ -78,12 +100,22 @@ fn main() {
     }
 }
 
+fn start(network: Network, tls: bool) -> Cluster {
+    let binary = Path::new(env!("CARGO_BIN_EXE_eventstream"));
+    if !tls {
+        return Cluster::start(binary, 3, network);
+    }
+    let (mut cluster, _) = Cluster::prepare_with_tls(binary, 3, network, LATER);
+    cluster.nodes().for_each(|node| cluster.start_node(node));
+    cluster
+}
+
 /// Does `fault` to the leader and then `repair`s it, so many times; gives the outages in microseconds.
 fn measure(
     what: &str,
     times: u32,
     clock: Clock,
-    network: Network,
+    start: impl FnOnce() -> Cluster,
     fault: impl Fn(&mut Cluster, Spoke),
     repair: impl Fn(&mut Cluster, Spoke),
 ) -> Histogram<u64> {
@@ -91,12 +123,12 @@ fn measure(
     if times == 0 {
         return outages;
     }
-    let mut cluster = Cluster::start(Path::new(env!("CARGO_BIN_EXE_eventstream")), 3, network);
+    let mut cluster = start();
     let (acks, stop) = (Mutex::new(Vec::new()), AtomicBool::new(false));
-    let (servers, clients) = (cluster.servers(), cluster.clients());
+    let (servers, clients, options) = (cluster.servers(), cluster.clients(), cluster.options(PATIENCE));
     let _ = cluster.leader();
     let ledger = std::thread::scope(|scope| {
-        let publisher = scope.spawn(|| clients.run(async || publish(&servers, clock, &stop, &acks).await));
+        let publisher = scope.spawn(|| clients.run(async || publish(&servers, options, clock, &stop, &acks).await));
         for number in 1..=times {
             std::thread::sleep(CALM);
             let leader = cluster.leader();
@@ -118,8 +150,13 @@ fn measure(
 }
 
 /// Publishes an event every millisecond until told to stop; notes when each acknowledgement came.
-async fn publish(servers: &[String], clock: Clock, stop: &AtomicBool, times: &Mutex<Vec<Instant>>) -> Ledger {
-    let options = Options { patience: Duration::from_secs(60), ..Options::default() };
+async fn publish(
+    servers: &[String],
+    options: Options,
+    clock: Clock,
+    stop: &AtomicBool,
+    times: &Mutex<Vec<Instant>>,
+) -> Ledger {
     let client = Client::connect_with(servers, options).expect("servers");
     let id = producer_id(TOPIC);
     let (mut sender, mut acks) = client.producer(id, Start::Next).await.expect("a producer").split();

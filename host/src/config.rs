@@ -17,7 +17,7 @@ use std::path::PathBuf;
 
 /// Prefix of the environment's variables that configure a node.
 pub const ENVIRONMENT_PREFIX: &str = "EVENTSTREAM_NODE_";
-/// The words that let a node listen beyond loopback although there is no TLS and no authentication yet.
+/// The words that let a node without TLS listen beyond loopback.
 pub const ACCEPTED_RISK: &str = "anyone who reaches this port can read and write every event";
 
 /// What can be set.
@@ -26,14 +26,14 @@ pub enum Key {
     /// The node's directory, which holds its identity and its data. Required. In the file, relative to the file.
     Dir,
     /// `HOST:PORT` to listen on; by default the address that the identity gives the node. Loopback only, unless
-    /// `accept_risk` is set.
+    /// the node speaks TLS or `accept_risk` is set.
     Listen,
-    /// Exactly [`ACCEPTED_RISK`], to listen beyond loopback.
+    /// Exactly [`ACCEPTED_RISK`], to listen, and to dial other nodes, beyond loopback without TLS.
     AcceptRisk,
     /// `auto` (the default: `shared` with two cores or fewer), `shared` (sockets and engine in one thread) or `split`
     /// (clients, peers and engine in a thread each).
     Threads,
-    /// Connections of clients at a time, 1 to 4,096; 256 by default. One more is refused. The process's limit of open
+    /// Connections of clients at a time, 1 to 4,096; 256 by default, 128 with TLS. One more is refused. The process's limit of open
     /// files is raised to what they and everything else may need, some 700 more; where the system does not allow
     /// that, the node does not start.
     Connections,
@@ -156,6 +156,9 @@ pub enum ConfigError {
     /// The directory holds no usable identity.
     #[error(transparent)]
     Identity(#[from] crate::identity::IdentityError),
+    /// The identity says that the node speaks TLS, and what it needs for that is not in order.
+    #[error(transparent)]
+    Tls(#[from] crate::tls::TlsError),
     /// The address to listen on cannot be resolved.
     #[error("the address to listen on, {address}, cannot be resolved: {source}")]
     Resolve {
@@ -164,14 +167,23 @@ pub enum ConfigError {
         /// What the resolver said.
         source: std::io::Error,
     },
-    /// The node would listen where others can reach it, and there is no TLS and no authentication yet.
+    /// The node would listen where others can reach it, and its bundle has no TLS.
     #[error(
-        "{address} can be reached from other machines, and there is no TLS and no authentication yet: \
-         the node listens on loopback only (127.0.0.1 or ::1). If every machine that can reach it may read and write \
+        "{address} can be reached from other machines, and this node's bundle has no TLS, and so no authentication: \
+         it listens on loopback only (127.0.0.1 or ::1). `eventstream init --tls` makes bundles that have it. If every machine that can reach it may read and write \
          every event, say so: accept_risk = {ACCEPTED_RISK:?}"
     )]
     BeyondLoopback {
         /// The address.
+        address: String,
+    },
+    /// The node would send events to another machine, and its bundle has no TLS.
+    #[error(
+        "the node at {address} is on another machine, and this node's bundle has no TLS: events would be sent to it in \
+         plain text. If everybody on the way may read and change them, say so: accept_risk = {ACCEPTED_RISK:?}"
+    )]
+    PeerBeyondLoopback {
+        /// The other node's address.
         address: String,
     },
 }

@@ -4,6 +4,7 @@
 //! configuration, and the cluster's parameters. A node reads it and never writes it. A node whose data was wiped may
 //! have voted, and has forgotten it; with its bundle put back it looks new, so new nodes are as careful (`docs/suspect.md`).
 
+use crate::tls::{from_hex, to_hex};
 use core::fmt;
 use core::net::SocketAddr;
 use core::str::FromStr;
@@ -38,6 +39,12 @@ impl Address {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The address itself, where the host is no name.
+    #[must_use]
+    pub fn literal(&self) -> Option<SocketAddr> {
+        self.0.parse().ok()
     }
 
     /// What it stands for now; asks the resolver where the host is a name, so it may block.
@@ -98,6 +105,15 @@ pub struct Identity {
     pub members: Vec<Member>,
     /// The cluster's parameters.
     pub parameters: Parameters,
+    /// Whether the node speaks TLS, under the certificates in its [directory](crate::tls).
+    pub tls: Option<TlsIdentity>,
+}
+
+/// What a node has to know for TLS beside its certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TlsIdentity {
+    /// SHA-256 of the clients' token.
+    pub token_hash: [u8; 32],
 }
 
 impl Identity {
@@ -114,7 +130,14 @@ impl Identity {
         members.sort_by_key(|member| member.id);
         let identities: Vec<Self> = members
             .iter()
-            .map(|me| Self { cluster, node: me.id, incarnation: me.incarnation, members: members.clone(), parameters })
+            .map(|me| Self {
+                cluster,
+                node: me.id,
+                incarnation: me.incarnation,
+                members: members.clone(),
+                parameters,
+                tls: None,
+            })
             .collect();
         match identities.first() {
             None => Err(IdentityError::Invalid(Invalid::NoMembers)),
@@ -223,6 +246,7 @@ impl Identity {
             incarnation: self.incarnation.to_string(),
             parameters: self.parameters,
             nodes: self.members.iter().map(MemberOnDisk::from).collect(),
+            tls: self.tls.map(|tls| TlsOnDisk { token_sha256: to_hex(&tls.token_hash) }),
         };
         let body = toml::to_string(&file).expect("numbers and strings always serialise");
         format!(
@@ -366,6 +390,14 @@ struct OnDisk {
     incarnation: String,
     parameters: Parameters,
     nodes: Vec<MemberOnDisk>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    tls: Option<TlsOnDisk>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TlsOnDisk {
+    token_sha256: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -399,7 +431,15 @@ impl OnDisk {
             incarnation: Incarnation(name_from_hex(&self.incarnation)?),
             members,
             parameters: self.parameters,
+            tls: self.tls.map(TlsOnDisk::into_identity).transpose()?,
         })
+    }
+}
+
+impl TlsOnDisk {
+    fn into_identity(self) -> Result<TlsIdentity, String> {
+        let hash = from_hex(&self.token_sha256).ok_or("token_sha256 is not 64 hexadecimal digits")?;
+        Ok(TlsIdentity { token_hash: hash })
     }
 }
 

@@ -9,4 +9,5 @@ pub mod node;
 pub mod reference;
 pub mod storage;
 mod stream;
+pub mod tls;
 pub mod verify;

@@ -1,11 +1,16 @@
-//! A connection as nodes and clients use it: reads and writes that never wait, and the waiting apart from them.
+//! A connection as nodes and clients use it, in plain or over [TLS](crate::tls): reads and writes that never wait, and the
+//! waiting apart from them.
 
+use crate::tls::{MAX_PULL, Session};
+use core::cell::RefCell;
 use core::future::poll_fn;
 use core::pin::Pin;
 use core::task::Poll;
+use rustls::pki_types::CertificateDer;
 use socket2::SockRef;
-use std::io::{self, ErrorKind, IoSlice};
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
+use std::rc::Rc;
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
@@ -15,18 +20,67 @@ use tokio::task::coop::consume_budget;
 #[derive(Debug)]
 pub(crate) struct Stream {
     tcp: TcpStream,
+    tls: Option<Box<Session>>,
 }
+
+/// The first byte of a TLS connection: the type of the record that holds its first message.
+const TLS_HANDSHAKE: u8 = 22;
 
 /// A connection on its way to another thread.
 #[derive(Debug)]
 pub(crate) struct Detached {
     tcp: std::net::TcpStream,
+    tls: Option<Box<Session>>,
 }
 
 impl Stream {
     /// Bytes as they are.
     pub(crate) fn plain(tcp: TcpStream) -> Self {
-        Self { tcp }
+        Self { tcp, tls: None }
+    }
+
+    /// Waits for the first byte, and tells whether it is one of TLS. It is read again.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` if there is none.
+    pub(crate) async fn begins_as_tls(&self) -> io::Result<bool> {
+        let mut first = [0];
+        match self.tcp.peek(&mut first).await? {
+            0 => Err(ErrorKind::UnexpectedEof.into()),
+            _ => Ok(first[0] == TLS_HANDSHAKE),
+        }
+    }
+
+    /// Puts everything from here on under TLS, and shakes hands.
+    ///
+    /// # Errors
+    /// The connection's. `InvalidData` with a [`rustls::Error`] where one side does not trust the other; the other side has
+    /// been told as far as that was possible.
+    pub(crate) async fn secure(&mut self, tls: impl Into<rustls::Connection>) -> io::Result<()> {
+        self.tls = Some(Box::new(Session::new(tls)));
+        let shaken = self.shake_hands().await;
+        if shaken.is_err() {
+            let _the_first_error_is_the_one_that_counts = self.try_flush();
+        }
+        shaken
+    }
+
+    async fn shake_hands(&mut self) -> io::Result<()> {
+        loop {
+            while !self.try_flush()? {
+                self.tcp.writable().await?;
+            }
+            let Some(session) = self.tls.as_mut().filter(|session| session.is_shaking()) else { return Ok(()) };
+            match session.pull(&mut Socket(&self.tcp)) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.tcp.readable().await?,
+                pulled => pulled?,
+            }
+        }
+    }
+
+    /// The certificate that the other side has shown, if it has.
+    pub(crate) fn certificate(&self) -> Option<&CertificateDer<'static>> {
+        self.tls.as_ref().and_then(|session| session.certificate())
     }
 
     /// The socket, for its options.
@@ -36,7 +90,10 @@ impl Stream {
 
     /// Waits until there may be something to read.
     pub(crate) async fn readable(&self) -> io::Result<()> {
-        self.tcp.readable().await
+        match &self.tls {
+            Some(session) if session.is_readable() => Ok(()),
+            _ => self.tcp.readable().await,
+        }
     }
 
     /// Waits until there may be room to write.
@@ -49,15 +106,34 @@ impl Stream {
     /// # Errors
     /// `WouldBlock` if there is nothing.
     pub(crate) fn try_read(&mut self, room: &mut [u8]) -> io::Result<usize> {
-        self.tcp.try_read(room)
+        match &mut self.tls {
+            Some(session) => session.read(&mut Socket(&self.tcp), room),
+            None => self.tcp.try_read(room),
+        }
     }
 
-    /// Writes as much as is taken now.
+    /// Writes as much as is taken now. Some of it may not have left: see [`Self::is_holding`].
     ///
     /// # Errors
     /// `WouldBlock` if that is nothing.
     pub(crate) fn try_write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.tcp.try_write(bytes)
+        match &mut self.tls {
+            Some(session) => session.write(&mut Socket(&self.tcp), &[IoSlice::new(bytes)]),
+            None => self.tcp.try_write(bytes),
+        }
+    }
+
+    /// Whether something was taken by a write and has not left: it does when [`Self::try_flush`] is called again.
+    pub(crate) fn is_holding(&self) -> bool {
+        self.tls.as_ref().is_some_and(|session| session.is_holding())
+    }
+
+    /// Lets what was taken by writes leave; gives whether all of it has.
+    pub(crate) fn try_flush(&mut self) -> io::Result<bool> {
+        match &mut self.tls {
+            Some(session) => session.flush(&mut Socket(&self.tcp)),
+            None => Ok(true),
+        }
     }
 
     /// Reads until `room` is full.
@@ -85,12 +161,18 @@ impl Stream {
                 Err(error) => return Err(error),
             }
         }
+        while !self.try_flush()? {
+            self.writable().await?;
+        }
         Ok(())
     }
 
     /// Writes no more, and reads until the other side closes too: a socket that is closed with unread bytes takes back what
     /// was just sent.
     pub(crate) async fn part(&mut self) -> io::Result<()> {
+        if let Some(mut session) = self.tls.take() {
+            session.end(&mut Socket(&self.tcp))?;
+        }
         end(&self.tcp)?;
         let mut unread = [0; 1_024];
         while self.tcp.read(&mut unread).await? > 0 {}
@@ -100,19 +182,20 @@ impl Stream {
     /// Both directions, for the tasks of one thread.
     pub(crate) fn into_split(self) -> (ReadHalf, WriteHalf) {
         let (reading, writing) = self.tcp.into_split();
-        (ReadHalf { tcp: reading }, WriteHalf { tcp: writing })
+        let tls = self.tls.map(|session| Rc::new(RefCell::new(*session)));
+        (ReadHalf { tcp: reading, tls: tls.clone() }, WriteHalf { tcp: writing, tls })
     }
 
     /// Takes it off this thread's runtime.
     pub(crate) fn detach(self) -> io::Result<Detached> {
-        Ok(Detached { tcp: self.tcp.into_std()? })
+        Ok(Detached { tcp: self.tcp.into_std()?, tls: self.tls })
     }
 }
 
 impl Detached {
     /// Puts it on this thread's runtime.
     pub(crate) fn attach(self) -> io::Result<Stream> {
-        Ok(Stream { tcp: TcpStream::from_std(self.tcp)? })
+        Ok(Stream { tcp: TcpStream::from_std(self.tcp)?, tls: self.tls })
     }
 }
 
@@ -120,12 +203,21 @@ impl Detached {
 #[derive(Debug)]
 pub(crate) struct ReadHalf {
     tcp: OwnedReadHalf,
+    tls: Option<Rc<RefCell<Session>>>,
 }
 
 impl ReadHalf {
     /// Waits until there may be something to read.
     pub(crate) async fn readable(&self) -> io::Result<()> {
-        self.tcp.readable().await
+        match &self.tls {
+            Some(session) if session.borrow().is_readable() => Ok(()),
+            _ => self.tcp.readable().await,
+        }
+    }
+
+    /// Room that a read needs to leave nothing behind in memory that is not the reader's.
+    pub(crate) fn least_room(&self) -> usize {
+        if self.tls.is_some() { MAX_PULL } else { 0 }
     }
 
     /// Reads what is there now; `None` if nothing is, zero bytes at the end. A read that does not fill `room` tells the
@@ -135,6 +227,12 @@ impl ReadHalf {
     /// take that for an empty socket, find it readable, and never end.)
     pub(crate) async fn read_now(&mut self, room: &mut [u8]) -> io::Result<Option<usize>> {
         consume_budget().await;
+        if let Some(session) = &self.tls {
+            return match session.borrow_mut().read(&mut Socket(self.tcp.as_ref()), room) {
+                Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+                read => read.map(Some),
+            };
+        }
         let mut buffer = ReadBuf::new(room);
         poll_fn(|context| match Pin::new(&mut self.tcp).poll_read(context, &mut buffer) {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(Some(buffer.filled().len()))),
@@ -157,6 +255,7 @@ impl ReadHalf {
 #[derive(Debug)]
 pub(crate) struct WriteHalf {
     tcp: OwnedWriteHalf,
+    tls: Option<Rc<RefCell<Session>>>,
 }
 
 impl WriteHalf {
@@ -165,17 +264,54 @@ impl WriteHalf {
         self.tcp.writable().await
     }
 
-    /// Writes as much as is taken now.
+    /// Writes as much as is taken now. Some of it may not have left: see [`Self::try_flush`].
     ///
     /// # Errors
     /// `WouldBlock` if that is nothing.
     pub(crate) fn try_write_vectored(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.tcp.try_write_vectored(slices)
+        match &self.tls {
+            Some(session) => session.borrow_mut().write(&mut Socket(self.tcp.as_ref()), slices),
+            None => self.tcp.try_write_vectored(slices),
+        }
+    }
+
+    /// Lets what was taken by writes leave; gives whether all of it has.
+    pub(crate) fn try_flush(&self) -> io::Result<bool> {
+        match &self.tls {
+            Some(session) => session.borrow_mut().flush(&mut Socket(self.tcp.as_ref())),
+            None => Ok(true),
+        }
     }
 
     /// Writes no more. Who reads hears the end after everything that was written.
     pub(crate) fn end(&self) -> io::Result<()> {
+        if let Some(session) = &self.tls {
+            session.borrow_mut().end(&mut Socket(self.tcp.as_ref()))?;
+        }
         end(self.tcp.as_ref())
+    }
+}
+
+/// The socket below a session.
+struct Socket<'a>(&'a TcpStream);
+
+impl Read for Socket<'_> {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        self.0.try_read(room)
+    }
+}
+
+impl Write for Socket<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.try_write(bytes)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.0.try_write_vectored(slices)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
@@ -186,7 +322,6 @@ fn end(tcp: &TcpStream) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
     use tokio::net::TcpListener;
 
     #[test]

@@ -234,3 +234,53 @@ fn a_node_that_is_killed_is_reported_and_started_again_if_asked_for() {
     let is_up = || command(&["status", "--servers", second]).output().expect("the binary runs").stdout;
     while !String::from_utf8_lossy(&is_up()).contains("follower") {}
 }
+
+#[test]
+fn every_command_works_over_tls_and_says_what_is_missing_without() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let cluster = Cluster::start(dir.path(), &["--nodes", "3", "--base-port", &base_port().to_string(), "--tls"]);
+    let file = |name: &str| dir.path().join("client").join(name).to_str().expect("text").to_owned();
+    let (ca, token, cert, key) = (file("ca.pem"), file("token"), file("client.pem"), file("client.key"));
+    let by_token = ["--ca", &ca, "--token-file", &token];
+    let by_certificate = ["--ca", &ca, "--cert", &cert, "--key", &key];
+
+    let input = log(2_000);
+    let lines = write(dir.path(), "input", &input);
+    let lines = lines.to_str().expect("text");
+    let published = cluster.ok(&[&["--json", "publish", "--topic", "t", lines], &by_token[..]].concat());
+    let published: Value = serde_json::from_slice(&published).expect("a summary");
+    assert_eq!(published["accepted"], 2_000);
+    let subscribe = ["subscribe", "--topic", "t", "--follow", "--count", "2000"];
+    assert!(cluster.ok(&[&subscribe, &by_certificate[..]].concat()) == input, "something else than was published");
+    let status = String::from_utf8(cluster.ok(&[&["status"], &by_token[..]].concat())).expect("text");
+    assert!(status.contains("leader") && !status.contains("unreachable"), "{status}");
+    let bench = ["bench", "--rate", "500", "--seconds", "1", "--warmup", "0"];
+    cluster.ok(&[&bench, &by_certificate[..]].concat());
+    let verify = command(&["verify", "--servers", &cluster.servers]).args(by_certificate).output();
+    let verify = verify.expect("the binary runs");
+    assert!(verify.status.success(), "{}", String::from_utf8_lossy(&verify.stderr));
+    let mut environment = command(&["status", "--servers", &cluster.servers]);
+    let environment = environment.env("EVENTSTREAM_CA", &ca).env("EVENTSTREAM_TOKEN_FILE", &token).output();
+    assert!(environment.expect("the binary runs").status.success(), "the environment says the same");
+
+    let refused = |arguments: &[&str], exit, words: &str| {
+        let output = cluster.run(&[&["status"], arguments].concat());
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(exit), "{arguments:?}: {said}");
+        assert!(said.contains(words), "{arguments:?}: {said}");
+    };
+    refused(&[], 3, "the node speaks TLS only");
+    refused(&["--ca", &ca], 2, "--ca alone lets nobody in");
+    refused(&["--token-file", &token], 2, "give --ca too");
+    refused(&["--ca", &ca, "--cert", &cert], 2, "--cert and --key belong together");
+    refused(&[&by_token[..], &["--cert", &cert, "--key", &key]].concat(), 2, "and not both");
+    refused(&["--ca", "/nowhere/ca.pem", "--token-file", &token], 2, "/nowhere/ca.pem is missing");
+    let other = tempfile::tempdir().expect("a directory");
+    let out = other.path().to_str().expect("text");
+    let init = command(&["--json", "init", "--tls", "--nodes", "1=127.0.0.1:1", "--out", out]).output();
+    let written: Value = serde_json::from_slice(&init.expect("the binary runs").stdout).expect("what was written");
+    let client = written["tls"]["client"].as_str().expect("a folder");
+    let strange = [format!("{client}/ca.pem"), format!("{client}/token")];
+    refused(&["--ca", &strange[0], "--token-file", &token], 3, "its certificate is not to be trusted");
+    refused(&["--ca", &ca, "--token-file", &strange[1]], 3, "no certificate or token of this cluster");
+}

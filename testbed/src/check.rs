@@ -5,7 +5,7 @@ use crate::{Cluster, Spoke};
 use core::time::Duration;
 use eventstream_core::id::{Offset, ProducerId, Sequence};
 use eventstream_core::wire::NodeRole;
-use eventstream_host::client::{Client, From, Options, Source, Start, StatusReport, producer_id, status};
+use eventstream_host::client::{Client, From, Source, Start, StatusReport, producer_id, status};
 use std::collections::HashMap;
 
 /// Longest wait for nodes to agree. Reached only by a cluster that does not come back.
@@ -93,7 +93,7 @@ impl Cluster {
     #[must_use]
     pub fn status_of(&self, node: Spoke) -> StatusReport {
         let server = self.server(node);
-        self.clients().run(async || status(&server, ANSWER).await.expect("a node that answers"))
+        self.clients().run(async || status(&server, &self.options(ANSWER)).await.expect("a node that answers"))
     }
 
     /// Asserts that a node which has no majority acknowledges nothing: neither to those that publish already, nor to a
@@ -108,8 +108,7 @@ impl Cluster {
         });
         let (server, acked) = (self.server(node), progress.acked());
         let opened = self.clients().run(async || {
-            let options = Options { patience: NO_ANSWER, ..Options::default() };
-            let client = Client::connect_with(&[&server], options).expect("a server");
+            let client = Client::connect_with(&[&server], self.options(NO_ANSWER)).expect("a server");
             client.producer(producer_id("nobody hears me"), Start::Next).await.map(|_| ())
         });
         assert!(opened.is_err(), "a producer was opened without a majority");
@@ -135,7 +134,7 @@ impl Cluster {
         self.clients().run(async || {
             let mut reports = Vec::new();
             for server in &servers {
-                reports.extend(status(server, ANSWER).await.ok());
+                reports.extend(status(server, &self.options(ANSWER)).await.ok());
             }
             reports
         })
@@ -178,7 +177,7 @@ impl Cluster {
     fn read_all(&self, node: Spoke, topic: &str) -> Vec<Delivered> {
         let server = self.server(node);
         self.clients().run(async || {
-            let client = Client::connect(&[&server]).expect("a server");
+            let client = Client::connect_with(&[&server], self.options(PATIENCE)).expect("a server");
             let mut subscriber = client.subscribe(topic, From::Beginning).expect("a topic");
             let mut events = Vec::new();
             while let Some(event) = subscriber.next_until_caught_up().await.expect("the events of a topic") {

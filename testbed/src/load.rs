@@ -4,6 +4,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use core::time::Duration;
 use eventstream_core::id::{Offset, ProducerId, Sequence};
 use eventstream_host::client::{Acks, Client, Options, Sender, Start, producer_id};
+use eventstream_host::tls::Tls;
 use std::collections::BTreeMap;
 
 /// Longer than any outage that a test makes, so that every event is answered in the end.
@@ -119,7 +120,16 @@ impl Load {
     ///
     /// If a producer cannot be opened, or an event is not acknowledged: in these tests everything is, in the end.
     pub async fn run(&self, servers: &[String], progress: &Progress) -> Ledger {
-        let options = Options { patience: PATIENCE, ..Options::default() };
+        self.run_over(servers, None, progress).await
+    }
+
+    /// The same over TLS.
+    ///
+    /// # Panics
+    ///
+    /// As [`run`](Self::run).
+    pub async fn run_over(&self, servers: &[String], tls: Option<Tls>, progress: &Progress) -> Ledger {
+        let options = Options { tls, ..Options::patient(PATIENCE) };
         let client = Client::connect_with(servers, options).expect("servers");
         let _stopped = Stopped(progress);
         let mut ledger = Ledger::default();

@@ -34,7 +34,7 @@ impl Check for Hello {
     fn check(&self) -> Checked {
         range(self.version_min <= self.version_max)?;
         match self.role {
-            Role::Client => Ok(()),
+            Role::Client | Role::TokenClient { .. } => Ok(()),
             Role::Peer { node, .. } => member(node).and(range(self.cluster.is_some())),
         }
     }

@@ -81,6 +81,9 @@ counters! {
     ClientUnreadLong = "client_unread_long", "a client that left something unread for too long while memory was short";
     ClientUnanswerable = "client_unanswerable", "a client that no memory was left to answer";
     PeerUnread = "peer_unread", "a link to a node that does not read";
+    TlsMissing = "tls_missing", "a connection in plain text to a node that speaks TLS";
+    TlsFailed = "tls_failed", "a connection under TLS that broke off, because one side did not trust the other for example";
+    Unauthenticated = "unauthenticated", "a client without certificate and token, or a node without its own certificate";
 }
 
 #[cfg(test)]

@@ -35,6 +35,22 @@ pub enum Role {
         /// Its incarnation.
         incarnation: Incarnation,
     },
+    /// As [`Client`](Self::Client), of one that has shown no certificate. Only over TLS.
+    TokenClient {
+        /// What it shows instead.
+        token: Token,
+    },
+}
+
+/// A secret of the clients of a cluster. `Debug` does not show it.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Token(pub [u8; 32]);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
 }
 
 /// The connection is accepted.
@@ -135,6 +151,10 @@ pub enum Refusal {
     ProducerTableFull,
     /// Less than a tenth of the leader's disk is free. What was acknowledged can be read; send again when there is room.
     DiskLow,
+    /// Neither a certificate nor a token shows that the other side is who it says it is.
+    Unauthenticated,
+    /// The node speaks TLS only. This answer alone is not.
+    TlsRequired,
 }
 
 impl Refusal {
@@ -155,7 +175,9 @@ impl Refusal {
             | Self::HelloExpected
             | Self::Unexpected
             | Self::Malformed
-            | Self::TooManySubscriptions => false,
+            | Self::TooManySubscriptions
+            | Self::Unauthenticated
+            | Self::TlsRequired => false,
         }
     }
 }
@@ -178,6 +200,8 @@ impl fmt::Display for Refusal {
             Self::Stopping => f.write_str("the node is being stopped"),
             Self::ProducerTableFull => f.write_str("the cluster remembers as many producers as it may"),
             Self::DiskLow => f.write_str("the leader's disk is nearly full"),
+            Self::Unauthenticated => f.write_str("no certificate or token of this cluster shows who is connecting"),
+            Self::TlsRequired => f.write_str("the node speaks TLS only"),
         }
     }
 }

@@ -59,7 +59,7 @@ pub use list::{Item, Items, List};
 pub use message::{
     About, CaughtUp, Counters, CountersRequest, Delivery, EndReason, Hello, LeaderChanged, ListedTopic, Member,
     NamedCount, OpenProducer, Ping, Pong, ProducerOpened, Receipt, Refusal, Refused, Role, StartAt, StatusRequest,
-    Subscribe, SubscriptionEnd, Topic, TopicList, TopicListRequest, TopicRequest, Unsubscribe, Welcome,
+    Subscribe, SubscriptionEnd, Token, Topic, TopicList, TopicListRequest, TopicRequest, Unsubscribe, Welcome,
 };
 pub use run::{Record, Records, Run, RunFlags, RunHead};
 pub use status::{MemberStatus, NodeRole, NodeStatus, Status};

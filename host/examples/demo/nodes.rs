@@ -5,7 +5,7 @@ use core::time::Duration;
 use eventstream_core::id::NodeId;
 use eventstream_core::time;
 use eventstream_core::wire::NodeRole;
-use eventstream_host::client::{StatusReport, status};
+use eventstream_host::client::{Options, StatusReport, status};
 use eventstream_host::clock::Clock;
 use eventstream_host::identity::node_directory;
 use rustix::process::{Pid, Signal, kill_process};
@@ -124,7 +124,7 @@ impl Nodes {
         loop {
             let mut reports = Vec::new();
             for address in &self.addresses {
-                reports.extend(status(address, STATUS_PATIENCE).await.ok());
+                reports.extend(status(address, &Options::patient(STATUS_PATIENCE)).await.ok());
             }
             if let Some(result) = until(&reports) {
                 return Ok(result);

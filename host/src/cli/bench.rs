@@ -88,15 +88,13 @@ pub(super) fn run(args: &Args, output: Output) -> Result<(), Failure> {
 }
 
 async fn bench(args: &Args, plan: &Plan, directory: &Path, output: Output) -> Result<(), Failure> {
-    let defaults = Options::default();
-    let client = Client::connect_with(
-        &args.servers.servers,
-        Options {
-            patience: args.servers.patience(),
-            window_events: plan.window_events().max(defaults.window_events),
-            window_bytes: plan.window_bytes().max(defaults.window_bytes),
-        },
-    )?;
+    let reading_options = args.servers.options()?;
+    let options = Options {
+        window_events: plan.window_events().max(reading_options.window_events),
+        window_bytes: plan.window_bytes().max(reading_options.window_bytes),
+        ..reading_options.clone()
+    };
+    let client = Client::connect_with(&args.servers.servers, options)?;
     let workload = Arc::new(Workload::new(seed()?, plan.size, plan.topic_names()));
     let starts = make_topics(&client, plan, &workload).await?;
     let producers = open_producers(&client, plan).await?;
@@ -107,7 +105,7 @@ async fn bench(args: &Args, plan: &Plan, directory: &Path, output: Output) -> Re
     let after = reference(clock, directory).await?;
     drop(client);
 
-    let reading = read_back::Reading { servers: &args.servers.servers, patience: args.servers.patience(), starts };
+    let reading = read_back::Reading { servers: &args.servers.servers, options: &reading_options, starts };
     let (findings, checked) = match read_back::check(&reading, &workload, &books, clock).await {
         Ok(findings) => (Some(findings), Ok(())),
         Err(failure) => (None, Err(failure)),

@@ -2,7 +2,7 @@
 
 mod child;
 
-use super::init::failure;
+use super::init::{TLS_DAYS, client_options, end_of, failure, mint_failure};
 use super::output::Output;
 use super::progress::Progress;
 use super::{Failure, block_on};
@@ -11,9 +11,10 @@ use core::time::Duration;
 use eventstream_core::config::{MAX_MEMBERS, Parameters};
 use eventstream_core::id::NodeId;
 use eventstream_core::wire::NodeRole;
-use eventstream_host::client::{StatusReport, status};
+use eventstream_host::client::{Options, StatusReport, status};
 use eventstream_host::clock::Clock;
 use eventstream_host::identity::{self, Address, Identity, Member, node_directory};
+use eventstream_host::tls::{self, CLIENT_FOLDER, Credential, Tls, TlsFiles};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use tokio::signal::unix::{SignalKind, signal};
@@ -42,24 +43,47 @@ pub(super) struct Args {
     /// Start a node again when its process ends
     #[arg(long)]
     restart: bool,
+    /// Initialise an empty DIR with TLS, as `eventstream init --tls` does; what clients need is printed
+    #[arg(long)]
+    tls: bool,
 }
 
 pub(super) fn run(args: &Args, output: Output) -> Result<(), Failure> {
-    let members = members(args)?;
-    block_on(supervise(args, &members, output))
+    let identity = identity_of(args)?;
+    let options = Options { tls: client_tls(&args.dir, &identity)?, ..Options::patient(LOOK_AGAIN * 10) };
+    block_on(supervise(args, &identity.members, &options, output))
 }
 
-/// The nodes of the directory, which is initialised if it holds none.
-fn members(args: &Args) -> Result<Vec<Member>, Failure> {
+/// What lets this process ask the nodes: a client's certificate, if they speak TLS.
+fn client_tls(dir: &Path, identity: &Identity) -> Result<Option<Tls>, Failure> {
+    if identity.tls.is_none() {
+        return Ok(None);
+    }
+    let folder = dir.join(CLIENT_FOLDER);
+    let (certificate, key) = (folder.join("client.pem"), folder.join("client.key"));
+    let files = TlsFiles { ca: folder.join("ca.pem"), credential: Credential::Certificate { certificate, key } };
+    Tls::load(&files).map(Some).map_err(Failure::usage)
+}
+
+/// The first of the directory's identities. The directory is initialised if it holds none.
+fn identity_of(args: &Args) -> Result<Identity, Failure> {
     let existing = load(&args.dir)?;
     let Some(identity) = existing else {
         let count = args.nodes.unwrap_or(3);
         let addresses = addresses(count, args.base_port.unwrap_or(BASE_PORT))?;
-        identity::init(&args.dir, &addresses, Parameters::default()).map_err(failure)?;
-        let created = load(&args.dir)?;
-        return created.map(|identity| identity.members).ok_or_else(|| Failure::failed("the bundles are gone again"));
+        if args.tls {
+            tls::init(&args.dir, &addresses, Parameters::default(), end_of(TLS_DAYS)).map_err(mint_failure)?;
+        } else {
+            identity::init(&args.dir, &addresses, Parameters::default()).map_err(failure)?;
+        }
+        return load(&args.dir)?.ok_or_else(|| Failure::failed("the bundles are gone again"));
     };
-    let (found, dir) = (identity.members, args.dir.display());
+    let (found, dir) = (&identity.members, args.dir.display());
+    if args.tls && identity.tls.is_none() {
+        return Err(Failure::usage(format_args!(
+            "{dir} holds a cluster without TLS: leave --tls out, or choose another directory"
+        )));
+    }
     if args.nodes.is_some_and(|wanted| usize::from(wanted) != found.len()) {
         return Err(Failure::usage(format_args!(
             "{dir} holds a cluster of {} nodes: leave --nodes out, or choose another directory",
@@ -76,7 +100,7 @@ fn members(args: &Args) -> Result<Vec<Member>, Failure> {
             found[0].address
         )));
     }
-    Ok(found)
+    Ok(identity)
 }
 
 fn load(dir: &Path) -> Result<Option<Identity>, Failure> {
@@ -97,7 +121,7 @@ fn addresses(count: u16, base_port: u16) -> Result<Vec<(NodeId, Address)>, Failu
     (1..=count).map(address).collect()
 }
 
-async fn supervise(args: &Args, members: &[Member], output: Output) -> Result<(), Failure> {
+async fn supervise(args: &Args, members: &[Member], options: &Options, output: Output) -> Result<(), Failure> {
     let no_signals = |error| Failure::failed(format_args!("no signals: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
@@ -106,7 +130,7 @@ async fn supervise(args: &Args, members: &[Member], output: Output) -> Result<()
         children.start(member.id)?;
     }
     let leader = tokio::select! {
-        leader = wait_for_leader(members) => leader,
+        leader = wait_for_leader(members, options) => leader,
         ended = children.ended() => Err(Failure::failed(format_args!("{ended}; the other nodes are stopped"))),
         _ = interrupt.recv() => return children.stop(output).await,
         _ = terminate.recv() => return children.stop(output).await,
@@ -118,7 +142,8 @@ async fn supervise(args: &Args, members: &[Member], output: Output) -> Result<()
             return Err(failure);
         }
     };
-    announce(args, members, &children, leader, output)?;
+    let client = options.tls.is_some().then(|| args.dir.join(CLIENT_FOLDER));
+    announce(args, members, client.as_deref(), &children, leader, output)?;
     loop {
         let ended = tokio::select! {
             ended = children.ended() => ended,
@@ -142,14 +167,14 @@ async fn handle_end(args: &Args, children: &mut Children, ended: &Ended, output:
     if children.is_empty() { Err(Failure::failed("no node is left")) } else { Ok(()) }
 }
 
-async fn wait_for_leader(members: &[Member]) -> Result<NodeId, Failure> {
+async fn wait_for_leader(members: &[Member], options: &Options) -> Result<NodeId, Failure> {
     let clock = Clock::start();
     let mut progress = Progress::start(clock);
     let deadline = clock.now() + eventstream_core::time::Duration::from_micros(STARTUP.as_micros() as u64);
     while clock.now() < deadline {
         let mut reports = Vec::new();
         for member in members {
-            reports.extend(status(member.address.as_str(), LOOK_AGAIN * 10).await);
+            reports.extend(status(member.address.as_str(), options).await);
         }
         let serves = |report: &&StatusReport| {
             report.role == NodeRole::Leader && report.commit == report.applied && report.commit.0 > 0
@@ -170,6 +195,7 @@ async fn wait_for_leader(members: &[Member]) -> Result<NodeId, Failure> {
 fn announce(
     args: &Args,
     members: &[Member],
+    client: Option<&Path>,
     children: &Children,
     leader: NodeId,
     output: Output,
@@ -182,7 +208,8 @@ fn announce(
         };
         let lines = members.iter().map(line).collect::<Vec<_>>().join("\n");
         let servers = members.iter().map(|member| member.address.as_str()).collect::<Vec<_>>().join(",");
-        format!("{lines}\nready: publish and subscribe with --servers {servers}; Ctrl-C stops all nodes")
+        let secrets = client.map(|folder| format!(" {}", client_options(folder))).unwrap_or_default();
+        format!("{lines}\nready: publish and subscribe with --servers {servers}{secrets}; Ctrl-C stops all nodes")
     };
     let object = || {
         let nodes = members.iter().map(|member| {
@@ -190,7 +217,7 @@ fn announce(
             let pid = children.pid(member.id);
             json!({ "node": member.id.0, "address": member.address.as_str(), "directory": directory, "pid": pid })
         });
-        json!({ "nodes": nodes.collect::<Vec<_>>(), "leader": leader.0 })
+        json!({ "nodes": nodes.collect::<Vec<_>>(), "leader": leader.0, "client": client })
     };
     Ok(output.result(text, object)?)
 }

@@ -4,9 +4,11 @@ use super::output::Output;
 use super::{Exit, Failure};
 use eventstream_core::config::Parameters;
 use eventstream_core::id::NodeId;
+use eventstream_host::clock::Clock;
 use eventstream_host::identity::{self, Address, IdentityError};
+use eventstream_host::tls::{self, MintError};
 use serde_json::json;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Write an identity bundle for each node of a new cluster.
 ///
@@ -29,7 +31,18 @@ pub(super) struct Args {
     /// Largest payload of an event, in bytes
     #[arg(long, default_value_t = Parameters::default().event_payload)]
     event_payload: u32,
+    /// Give the cluster a private certificate authority: nodes then speak TLS with each other and with clients, and may
+    /// listen beyond loopback. DIR/ca stays with you, DIR/client is for the clients
+    #[arg(long)]
+    tls: bool,
+    /// Days until the certificates expire: then no node and no client connects any more, and a new cluster has to be
+    /// initialised. The default is ten years, for machines that nobody looks after
+    #[arg(long, value_name = "DAYS", default_value_t = TLS_DAYS, requires = "tls", value_parser = clap::value_parser!(u32).range(1..=36_500))]
+    tls_days: u32,
 }
+
+/// Ten years.
+pub(super) const TLS_DAYS: u32 = 3_650;
 
 fn parse_node(text: &str) -> Result<(NodeId, Address), String> {
     let (number, address) = text.split_once('=').ok_or("write NUMBER=HOST:PORT")?;
@@ -40,21 +53,59 @@ fn parse_node(text: &str) -> Result<(NodeId, Address), String> {
 
 pub(super) fn run(args: &Args, output: Output) -> Result<(), Failure> {
     let parameters = Parameters { producers: args.producers, topics: args.topics, event_payload: args.event_payload };
-    let directories = identity::init(&args.out, &args.nodes, parameters).map_err(failure)?;
+    let written = match args.tls {
+        false => None,
+        true => Some(tls::init(&args.out, &args.nodes, parameters, end_of(args.tls_days)).map_err(mint_failure)?),
+    };
+    let directories = match &written {
+        Some(written) => written.nodes.clone(),
+        None => identity::init(&args.out, &args.nodes, parameters).map_err(failure)?,
+    };
     let text = || {
         let lines = args.nodes.iter().zip(&directories).map(|((node, address), directory)| {
             format!("node {node} at {address}: eventstream node --dir {}", directory.display())
         });
-        lines.collect::<Vec<_>>().join("\n")
+        let secrets = written.iter().map(|written| {
+            format!(
+                "clients need: {}\nthe authority is in {}: its key stays with you, no node and no client needs it\n\
+                 certificates are valid until {}",
+                client_options(&written.client),
+                written.ca.display(),
+                tls::date(end_of(args.tls_days)),
+            )
+        });
+        lines.chain(secrets).collect::<Vec<_>>().join("\n")
     };
     let object = || {
         let nodes = args.nodes.iter().zip(&directories);
         let nodes = nodes.map(|((node, address), directory)| {
             json!({ "node": node.0, "address": address.as_str(), "directory": directory })
         });
-        json!({ "nodes": nodes.collect::<Vec<_>>() })
+        let secrets = written.as_ref().map(|written| {
+            json!({ "client": written.client, "ca": written.ca, "valid_until": tls::date(end_of(args.tls_days)) })
+        });
+        json!({ "nodes": nodes.collect::<Vec<_>>(), "tls": secrets })
     };
     Ok(output.result(text, object)?)
+}
+
+/// The second since the Unix epoch that is so many days from now.
+pub(super) fn end_of(days: u32) -> u64 {
+    Clock::start().wall().0 / 1_000_000 + u64::from(days) * 24 * 60 * 60
+}
+
+/// What a client's command needs beside the servers, with the token; a certificate is in the same folder.
+pub(super) fn client_options(folder: &Path) -> String {
+    format!("--ca {} --token-file {}", folder.join("ca.pem").display(), folder.join("token").display())
+}
+
+/// As [`failure`].
+pub(super) fn mint_failure(error: MintError) -> Failure {
+    match error {
+        MintError::Identity(error) => failure(error),
+        MintError::Exists { .. } | MintError::Date(_) => Failure::usage(error),
+        _ => Failure::failed(error),
+    }
 }
 
 /// Whether the caller asked for something wrong, or the machine could not do it.

@@ -15,7 +15,9 @@ use clap::{Parser, Subcommand};
 use core::fmt;
 use core::time::Duration;
 use eventstream_host::client::{Client, ConnectError, Options};
+use eventstream_host::tls::{Credential, Tls, TlsFiles};
 use output::Output;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 const EXIT_CODES: &str = "\
@@ -67,16 +69,60 @@ struct Servers {
     /// Seconds to wait for an answer
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     patience: u64,
+    #[command(flatten)]
+    secrets: Secrets,
 }
 
 impl Servers {
     /// The client of these servers.
-    fn client(&self) -> Result<Client, ConnectError> {
-        Client::connect_with(&self.servers, Options { patience: self.patience(), ..Options::default() })
+    fn client(&self) -> Result<Client, Failure> {
+        Ok(Client::connect_with(&self.servers, self.options()?)?)
+    }
+
+    /// How it behaves.
+    fn options(&self) -> Result<Options, Failure> {
+        Ok(Options { tls: self.secrets.load()?, ..Options::patient(self.patience()) })
     }
 
     fn patience(&self) -> Duration {
         Duration::from_secs(self.patience)
+    }
+}
+
+/// What a client's command needs where the nodes speak TLS.
+#[derive(Debug, clap::Args)]
+struct Secrets {
+    /// The certificate of the cluster's authority: connect with TLS
+    #[arg(long, value_name = "FILE", env = "EVENTSTREAM_CA", help_heading = "TLS")]
+    ca: Option<PathBuf>,
+    /// A certificate of the authority, to be let in with
+    #[arg(long, value_name = "FILE", env = "EVENTSTREAM_CERT", help_heading = "TLS")]
+    cert: Option<PathBuf>,
+    /// Its key
+    #[arg(long, value_name = "FILE", env = "EVENTSTREAM_KEY", help_heading = "TLS")]
+    key: Option<PathBuf>,
+    /// A file that holds the cluster's token, to be let in with instead of a certificate
+    #[arg(long, value_name = "FILE", env = "EVENTSTREAM_TOKEN_FILE", help_heading = "TLS")]
+    token_file: Option<PathBuf>,
+}
+
+impl Secrets {
+    fn load(&self) -> Result<Option<Tls>, Failure> {
+        let usage = |words| Err(Failure::usage(words));
+        let Self { ca, cert, key, token_file } = self;
+        let credential = match (cert.clone(), key.clone(), token_file.clone()) {
+            (None, None, None) => None,
+            (Some(certificate), Some(key), None) => Some(Credential::Certificate { certificate, key }),
+            (None, None, Some(token)) => Some(Credential::Token(token)),
+            (_, _, None) => return usage("--cert and --key belong together: give both"),
+            (_, _, Some(_)) => return usage("give --cert and --key, or --token-file, and not both"),
+        };
+        match (ca.clone(), credential) {
+            (None, None) => Ok(None),
+            (Some(ca), Some(credential)) => Tls::load(&TlsFiles { ca, credential }).map(Some).map_err(Failure::usage),
+            (Some(_), None) => usage("--ca alone lets nobody in: give --cert and --key, or --token-file"),
+            (None, Some(_)) => usage("a certificate or a token is shown over TLS only: give --ca too"),
+        }
     }
 }
 

@@ -2,10 +2,9 @@
 
 use super::output::Output;
 use super::{Exit, Failure, Servers, block_on};
-use core::time::Duration;
 use eventstream_core::id::{Index, NodeId};
 use eventstream_core::wire::NodeRole;
-use eventstream_host::client::{CounterReport, LinkError, Probe, StatusReport};
+use eventstream_host::client::{CounterReport, LinkError, Options, Probe, StatusReport};
 use eventstream_host::identity::Address;
 use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
@@ -46,8 +45,9 @@ pub(super) fn run(args: &Args, output: Output) -> Result<(), Failure> {
     for server in &args.servers.servers {
         server.trim().parse::<Address>().map_err(Failure::usage)?;
     }
+    let options = args.servers.options()?;
     block_on(async {
-        let rows = ask_all(&args.servers.servers, args.servers.patience()).await;
+        let rows = ask_all(&args.servers.servers, &options).await;
         if rows.iter().all(|row| row.answer.is_err()) {
             let each = |row: &Row| match &row.answer {
                 Err(error) => format!("{}: {error}", row.address),
@@ -71,8 +71,8 @@ pub(super) fn run(args: &Args, output: Output) -> Result<(), Failure> {
 }
 
 /// Asks the servers, and then the members that they have told of.
-async fn ask_all(servers: &[String], patience: Duration) -> Vec<Row> {
-    let mut rows = ask_each(servers.iter().map(|address| (address.trim().to_owned(), None)).collect(), patience).await;
+async fn ask_all(servers: &[String], options: &Options) -> Vec<Row> {
+    let mut rows = ask_each(servers.iter().map(|address| (address.trim().to_owned(), None)).collect(), options).await;
     let mut unknown = BTreeMap::new();
     for member in rows.iter().filter_map(|row| row.answer.as_ref().ok()).flat_map(|report| &report.members) {
         let is_known = |row: &Row| row.node == Some(member.node) || row.address == member.address;
@@ -80,17 +80,18 @@ async fn ask_all(servers: &[String], patience: Duration) -> Vec<Row> {
             unknown.insert(member.address.clone(), Some(member.node));
         }
     }
-    rows.extend(ask_each(unknown.into_iter().collect(), patience).await);
+    rows.extend(ask_each(unknown.into_iter().collect(), options).await);
     rows.sort_by(|a, b| (a.node.is_none(), a.node, &a.address).cmp(&(b.node.is_none(), b.node, &b.address)));
     rows.dedup_by(|b, a| a.node.is_some() && a.node == b.node);
     rows
 }
 
-async fn ask_each(servers: Vec<(String, Option<NodeId>)>, patience: Duration) -> Vec<Row> {
+async fn ask_each(servers: Vec<(String, Option<NodeId>)>, options: &Options) -> Vec<Row> {
     let mut asked = JoinSet::new();
     for (address, node) in servers {
+        let options = options.clone();
         asked.spawn(async move {
-            let answer = timeout(patience, ask(&address, patience)).await.unwrap_or(Err(LinkError::Silent));
+            let answer = timeout(options.patience, ask(&address, &options)).await.unwrap_or(Err(LinkError::Silent));
             let (answer, counters) = match answer {
                 Ok((report, counters)) => (Ok(report), counters),
                 Err(error) => (Err(error), None),
@@ -102,8 +103,8 @@ async fn ask_each(servers: Vec<(String, Option<NodeId>)>, patience: Duration) ->
     asked.join_all().await
 }
 
-async fn ask(server: &str, patience: Duration) -> Result<(StatusReport, Option<Vec<CounterReport>>), LinkError> {
-    let mut probe = Probe::connect(server, patience).await?;
+async fn ask(server: &str, options: &Options) -> Result<(StatusReport, Option<Vec<CounterReport>>), LinkError> {
+    let mut probe = Probe::connect(server, options).await?;
     let report = probe.status().await?;
     Ok((report, probe.counters().await.ok()))
 }
@@ -288,6 +289,7 @@ fn node_object(rows: &[Row], row: &Row, report: &StatusReport) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use core::time::Duration;
     use eventstream_core::id::{ClusterId, Incarnation, LogTime, Term};
     use eventstream_host::client::MemberReport;
 

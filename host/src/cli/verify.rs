@@ -3,8 +3,9 @@
 use super::output::Output;
 use super::progress::Progress;
 use super::status::aligned;
-use super::{DEFAULT_SERVERS, Exit, Failure, block_on};
+use super::{DEFAULT_SERVERS, Exit, Failure, Secrets, block_on};
 use core::time::Duration;
+use eventstream_host::client::Options;
 use eventstream_host::clock::Clock;
 use eventstream_host::identity::{Address, IdentityError};
 use eventstream_host::storage::OpenError;
@@ -46,6 +47,8 @@ pub(super) struct Args {
     /// Seconds to wait for an answer
     #[arg(long, value_name = "SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=3_600))]
     patience: u64,
+    #[command(flatten)]
+    secrets: Secrets,
 }
 
 pub(super) fn run(args: &Args, output: Output) -> Result<(), Failure> {
@@ -72,8 +75,8 @@ fn running(args: &Args, servers: &[String], output: Output) -> Result<(), Failur
     for server in &servers {
         server.trim().parse::<Address>().map_err(Failure::usage)?;
     }
-    let patience = Duration::from_secs(args.patience);
-    let work = |meter: &Meter| block_on(async { Ok(verify::servers(&servers, &args.topic, patience, meter).await) });
+    let options = Options { tls: args.secrets.load()?, ..Options::patient(Duration::from_secs(args.patience)) };
+    let work = |meter: &Meter| block_on(async { Ok(verify::servers(&servers, &args.topic, &options, meter).await) });
     let report = with_progress(work, "events")?.map_err(live_failure)?;
     output.result(|| live_text(&report), || live_object(&report))?;
     verdict(&report.findings)?;

@@ -35,7 +35,19 @@ pub enum ConnectError {
 pub enum LinkError {
     /// The connection could not be made, or has failed.
     #[error("{0}")]
-    Io(#[from] std::io::Error),
+    Io(#[source] std::io::Error),
+    /// The client speaks TLS, and what is there does not.
+    #[error("does not speak TLS: leave out the certificates and the token if it is a node without TLS")]
+    NotTls,
+    /// The node's certificate is not to be trusted: another cluster's, or out of date, or not a node's.
+    #[error("its certificate is not to be trusted, the authority may be another cluster's: {0}")]
+    Untrusted(#[source] rustls::Error),
+    /// The node does not trust the client's certificate.
+    #[error("it does not trust the certificate that was shown: {0}")]
+    CertificateRefused(#[source] rustls::Error),
+    /// TLS has failed in another way.
+    #[error("TLS has failed: {0}")]
+    Tls(#[source] rustls::Error),
     /// The node has closed the connection.
     #[error("the node has closed the connection")]
     Closed,
@@ -61,6 +73,33 @@ pub enum LinkError {
     /// What the node has sent breaks the protocol.
     #[error("broke the protocol: {0}")]
     Protocol(#[from] ProtocolError),
+}
+
+impl From<std::io::Error> for LinkError {
+    fn from(error: std::io::Error) -> Self {
+        use rustls::{AlertDescription, Error, InvalidMessage};
+        if error.kind() == std::io::ErrorKind::UnexpectedEof {
+            return Self::Closed;
+        }
+        let tls = match error.downcast::<Error>() {
+            Ok(tls) => tls,
+            Err(other) => return Self::Io(other),
+        };
+        match tls {
+            Error::InvalidMessage(InvalidMessage::InvalidContentType) => Self::NotTls,
+            Error::InvalidCertificate(_) => Self::Untrusted(tls),
+            Error::AlertReceived(
+                AlertDescription::UnknownCA
+                | AlertDescription::BadCertificate
+                | AlertDescription::UnsupportedCertificate
+                | AlertDescription::CertificateExpired
+                | AlertDescription::CertificateRevoked
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::DecryptError,
+            ) => Self::CertificateRefused(tls),
+            _ => Self::Tls(tls),
+        }
+    }
 }
 
 /// How a node has broken the protocol: a mistake in it, or bytes that were damaged on their way.

@@ -65,7 +65,7 @@ enum Next {
 impl<'a> Session<'a> {
     async fn open(shared: &'a Shared, number: usize, address: &str) -> Result<Self, LinkError> {
         let cluster: Option<ClusterId> = shared.hub().cluster();
-        let (stream, mut inbox) = connect(address, cluster).await?;
+        let (stream, mut inbox) = connect(address, cluster, shared.tls.as_ref()).await?;
         inbox.take_welcome(|welcome| shared.with_hub(|hub, now| hub.handle_welcome(now, number, welcome)))?;
         let now = shared.clock.now();
         Ok(Self { shared, number, stream, inbox, outbox: Vec::new(), written: 0, heard_at: now, pinged_at: now })
@@ -94,7 +94,7 @@ impl<'a> Session<'a> {
         let deadline = draft.map_or(quiet, |draft| draft.min(quiet)).min(self.heard_at + DEAD);
         tokio::select! {
             _ = self.stream.readable() => Next::Read,
-            _ = self.stream.writable(), if !self.outbox.is_empty() => Next::Write,
+            _ = self.stream.writable(), if !self.outbox.is_empty() || self.stream.is_holding() => Next::Write,
             () = self.shared.doors[self.number].notified() => Next::Look,
             () = sleep_until(clock, deadline) => Next::Look,
         }
@@ -122,6 +122,9 @@ impl<'a> Session<'a> {
         if now >= self.heard_at.max(self.pinged_at) + QUIET {
             self.pinged_at = now;
             encode(&Control::Ping(Ping { number: now.as_micros() }), &mut self.outbox);
+        }
+        if !self.stream.try_flush()? {
+            return Ok(());
         }
         loop {
             if self.outbox.is_empty() {

@@ -44,6 +44,8 @@
 //! # }
 //! ```
 //!
+//! Where the cluster speaks TLS, the client needs what [`tls`](crate::tls) describes: `Tls::load`, and [`Options::tls`].
+//!
 //! # Layers
 //!
 //! Without I/O, tested by call and answer: `leadership` (who leads), `window` (one producer's unanswered events), `hub`
@@ -79,6 +81,7 @@ pub use subscriber::{Event, From, Source, Subscriber};
 use crate::checksum::CRC;
 use crate::clock::Clock;
 use crate::identity::Address;
+use crate::tls::Tls;
 use core::time::Duration;
 use eventstream_core::id::{ClusterId, NodeId, ProducerId, ShardId, Term};
 use eventstream_core::time::{self, Instant};
@@ -90,7 +93,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use window::Limits;
 
 /// How a client behaves. [`Default`] is meant to be right.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// How long a caller waits before it hears *unknown*, or that nobody answers: 5 s.
     pub patience: Duration,
@@ -98,11 +101,21 @@ pub struct Options {
     pub window_events: usize,
     /// Bytes of their frames: 16 MiB.
     pub window_bytes: usize,
+    /// What to speak TLS with. `None`, the default, is for nodes without TLS.
+    pub tls: Option<Tls>,
+}
+
+impl Options {
+    /// The defaults with another patience.
+    #[must_use]
+    pub fn patient(patience: Duration) -> Self {
+        Self { patience, ..Self::default() }
+    }
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { patience: Duration::from_secs(5), window_events: 16_384, window_bytes: 16 << 20 }
+        Self { patience: Duration::from_secs(5), window_events: 16_384, window_bytes: 16 << 20, tls: None }
     }
 }
 
@@ -151,6 +164,7 @@ impl Client {
             hub: Mutex::new(Hub::new(limits, &servers)),
             doors: Default::default(),
             timer: Notify::new(),
+            tls: options.tls.clone(),
         });
         let keeper = tokio::spawn(keep(Arc::clone(&shared))).abort_handle();
         Ok(Self { connections: Arc::new(Connections { shared, keeper }), servers: servers.into(), options })
@@ -174,7 +188,8 @@ impl Client {
     /// [`SubscribeError::TopicLength`].
     pub fn subscribe(&self, topic: &str, from: From) -> Result<Subscriber, SubscribeError> {
         let shared = &self.connections.shared;
-        Subscriber::new(shared.clock, Arc::clone(&self.servers), topic, from, micros(self.options.patience))
+        let (patience, tls) = (micros(self.options.patience), self.options.tls.clone());
+        Subscriber::new(shared.clock, Arc::clone(&self.servers), topic, from, patience, tls)
     }
 
     /// Asks one server, `HOST:PORT`, how it is.
@@ -183,7 +198,7 @@ impl Client {
     ///
     /// If it does not answer within the client's patience.
     pub async fn status(&self, server: &str) -> Result<StatusReport, LinkError> {
-        status(server, self.options.patience).await
+        status(server, &self.options).await
     }
 
     /// The servers that the client was given.
@@ -233,6 +248,7 @@ struct Shared {
     doors: [Notify; MAX_LINKS],
     /// Wakes the keeper.
     timer: Notify,
+    tls: Option<Tls>,
 }
 
 impl Shared {

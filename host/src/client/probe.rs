@@ -1,9 +1,9 @@
 //! Asks one node, again and again over one connection.
 
-use super::encode;
 use super::error::{LinkError, ProtocolError};
 use super::status::{StatusReport, report};
 use super::transport::{Inbox, connect};
+use super::{Options, encode};
 use crate::stream::Stream;
 use core::time::Duration;
 use eventstream_core::id::{ClusterId, Offset, TopicId};
@@ -39,13 +39,14 @@ pub struct CounterReport {
 }
 
 impl Probe {
-    /// Connects to the node at `server`, `HOST:PORT`. It waits `patience` for each answer.
+    /// Connects to the node at `server`, `HOST:PORT`. It waits the options' patience for each answer.
     ///
     /// # Errors
     ///
     /// If the node cannot be reached, or refuses.
-    pub async fn connect(server: &str, patience: Duration) -> Result<Self, LinkError> {
-        let connected = timeout(patience, connect(server, None)).await;
+    pub async fn connect(server: &str, options: &Options) -> Result<Self, LinkError> {
+        let patience = options.patience;
+        let connected = timeout(patience, connect(server, None, options.tls.as_ref())).await;
         let (stream, mut inbox) = connected.unwrap_or(Err(LinkError::Silent))?;
         let cluster = inbox.take_welcome(|welcome| Ok(welcome.cluster))?;
         Ok(Self { stream, inbox, cluster, patience, request: Vec::new() })

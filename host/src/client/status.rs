@@ -1,5 +1,6 @@
 //! Asks one node how it is.
 
+use super::Options;
 use super::error::LinkError;
 use super::probe::Probe;
 use core::time::Duration;
@@ -71,13 +72,10 @@ pub struct MemberReport {
 ///
 /// # Errors
 ///
-/// If it does not answer within `patience`, or refuses.
-pub async fn status(server: &str, patience: Duration) -> Result<StatusReport, LinkError> {
-    timeout(patience, ask(server, patience)).await.unwrap_or(Err(LinkError::Silent))
-}
-
-async fn ask(server: &str, patience: Duration) -> Result<StatusReport, LinkError> {
-    Probe::connect(server, patience).await?.status().await
+/// If it does not answer within the options' patience, or refuses.
+pub async fn status(server: &str, options: &Options) -> Result<StatusReport, LinkError> {
+    let ask = async { Probe::connect(server, options).await?.status().await };
+    timeout(options.patience, ask).await.unwrap_or(Err(LinkError::Silent))
 }
 
 pub(super) fn report(cluster: ClusterId, status: &Status<'_>) -> StatusReport {

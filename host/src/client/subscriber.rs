@@ -10,6 +10,7 @@ use super::link::{DEAD, QUIET, sleep_until};
 use super::transport::{Inbox, connect};
 use crate::clock::Clock;
 use crate::stream::Stream;
+use crate::tls::Tls;
 use delivered::Delivered;
 use eventstream_core::config::MAX_TOPIC;
 use eventstream_core::id::Offset;
@@ -46,6 +47,7 @@ pub struct Subscriber {
     topic: String,
     from: From,
     patience: Duration,
+    tls: Option<Tls>,
     /// The offset that is due; `None` until a node has told.
     next: Option<Offset>,
     is_caught_up: bool,
@@ -95,6 +97,7 @@ impl Subscriber {
         topic: &str,
         from: From,
         patience: Duration,
+        tls: Option<Tls>,
     ) -> Result<Self, SubscribeError> {
         if topic.is_empty() || topic.len() > MAX_TOPIC {
             return Err(SubscribeError::TopicLength { len: topic.len() });
@@ -106,6 +109,7 @@ impl Subscriber {
             topic: topic.to_owned(),
             from,
             patience,
+            tls,
             next: if let From::Offset(offset) = from { Some(offset) } else { None },
             is_caught_up: false,
             delivered: Delivered::default(),
@@ -187,7 +191,7 @@ impl Subscriber {
     }
 
     async fn open(&mut self) -> Result<Session, Stop> {
-        let (mut stream, mut inbox) = connect(&self.servers[self.server], None).await?;
+        let (mut stream, mut inbox) = connect(&self.servers[self.server], None, self.tls.as_ref()).await?;
         inbox.take_welcome(|_| Ok(()))?;
         let from = match (self.next, self.from) {
             (Some(offset), _) => StartAt::Offset(offset),

@@ -4,6 +4,7 @@ use super::encode;
 use super::error::{LinkError, ProtocolError};
 use crate::checksum::CRC;
 use crate::stream::Stream;
+use crate::tls::Tls;
 use core::time::Duration;
 use eventstream_core::id::ClusterId;
 use eventstream_core::wire::{Control, Frame, Header, Hello, MAX_FRAME_LEN, Role, VERSION, Welcome, peek};
@@ -18,17 +19,24 @@ const HANDSHAKE: Duration = Duration::from_secs(2);
 /// Bytes that are read at once, at most.
 const INBOX_BYTES: usize = 4 * MAX_FRAME_LEN;
 
-/// Connects and says hello. The answer is in the inbox, for [`Inbox::take_welcome`].
-pub(super) async fn connect(address: &str, cluster: Option<ClusterId>) -> Result<(Stream, Inbox), LinkError> {
+/// Connects, under TLS if there is something to speak it with, and says hello. The answer is in the inbox, for [`Inbox::take_welcome`].
+pub(super) async fn connect(
+    address: &str,
+    cluster: Option<ClusterId>,
+    tls: Option<&Tls>,
+) -> Result<(Stream, Inbox), LinkError> {
     let connected = timeout(CONNECT, TcpStream::connect(address)).await;
     let stream = connected.map_err(|_| LinkError::Silent)??;
     stream.set_nodelay(true)?;
     let mut stream = Stream::plain(stream);
     let mut hello = Vec::new();
-    let role = Role::Client;
+    let role = tls.map_or(Role::Client, Tls::role);
     encode(&Control::Hello(Hello { version_min: VERSION, version_max: VERSION, cluster, role }), &mut hello);
     let mut inbox = Inbox::default();
     let handshake = async {
+        if let Some(tls) = tls {
+            stream.secure(tls.dial()).await?;
+        }
         stream.write_all(&hello).await?;
         while inbox.first_header()?.is_none() {
             stream.readable().await?;

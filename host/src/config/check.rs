@@ -1,13 +1,20 @@
 //! From texts to a configuration that holds, or all that is wrong with them.
 
 use super::{ACCEPTED_RISK, ConfigError, ConfigErrors, Key, MemoryPlan, Origin, Settings};
+use crate::clock::Clock;
 use crate::identity::{Address, Identity};
+use crate::tls::NodeTls;
 use core::net::SocketAddr;
 use core::ops::RangeInclusive;
 use eventstream_core::time::Duration;
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
+
+/// Connections of clients at a time, if nothing else is said, ...
+const CONNECTIONS: usize = 256;
+/// ... and where each of them holds a session of TLS.
+const SECURED_CONNECTIONS: usize = 128;
 
 /// Which loops of a node share a thread. Storage and the reader have one of their own in either.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +43,8 @@ pub struct Config {
     pub dir: PathBuf,
     /// Who the node is.
     pub identity: Identity,
+    /// What it speaks TLS with, if it does.
+    pub tls: Option<NodeTls>,
     /// Where to listen; more than one where a name stands for several addresses.
     pub listen: Vec<SocketAddr>,
     /// The threads, decided.
@@ -72,18 +81,25 @@ impl Settings {
         let (values, errors) = self.into_parts();
         let mut reading = Reading { values, errors };
         let threads = reading.threads();
-        let connections = reading.number(Key::Connections, 256, 1..=4_096);
         let client_pool_bytes = reading.number(Key::ClientPoolMib, 16, 4..=1_024) << 20;
         let peer_pool_bytes = reading.number(Key::PeerPoolMib, 16, 16..=1_024) << 20;
         let checkpoint = Duration::from_millis(reading.number(Key::CheckpointMs, 1_000, 10..=60_000) as u64);
         let memory_limit_bytes = reading.number(Key::MemoryMib, 150, 64..=65_536) << 20;
         let dir = reading.dir();
         let identity = dir.as_deref().and_then(|dir| reading.keep(Identity::load(dir).map_err(ConfigError::from)));
+        let tls = match (&dir, &identity) {
+            (Some(dir), Some(identity)) => reading.tls(dir, identity),
+            _ => None,
+        };
+        let has_tls = identity.as_ref().is_some_and(|identity| identity.tls.is_some());
+        let connections = if has_tls { SECURED_CONNECTIONS } else { CONNECTIONS };
+        let connections = reading.number(Key::Connections, connections, 1..=4_096);
         let listen = reading.listen(identity.as_ref());
         match (dir, identity, listen) {
             (Some(dir), Some(identity), Some(listen)) if reading.errors.is_empty() => Ok(Config {
                 dir,
                 identity,
+                tls,
                 listen,
                 threads,
                 connections,
@@ -158,6 +174,14 @@ impl Reading {
         }
     }
 
+    fn tls(&mut self, dir: &Path, identity: &Identity) -> Option<NodeTls> {
+        let now = Clock::start().wall().0 / 1_000_000;
+        NodeTls::load(dir, identity, now).unwrap_or_else(|errors| {
+            self.errors.extend(errors.0.into_iter().map(ConfigError::from));
+            None
+        })
+    }
+
     fn listen(&mut self, identity: Option<&Identity>) -> Option<Vec<SocketAddr>> {
         let risk_accepted = match self.text(Key::AcceptRisk) {
             Some(ACCEPTED_RISK) => true,
@@ -178,8 +202,16 @@ impl Reading {
         let resolved =
             address.resolve().map_err(|source| ConfigError::Resolve { address: address.to_string(), source });
         let listen = self.keep(resolved)?;
-        if !risk_accepted && !listen.iter().all(|socket| socket.ip().is_loopback()) {
+        let has_tls = identity.is_some_and(|identity| identity.tls.is_some());
+        if !has_tls && !risk_accepted && !listen.iter().all(|socket| socket.ip().is_loopback()) {
             self.errors.push(ConfigError::BeyondLoopback { address: address.to_string() });
+        }
+        if !has_tls && !risk_accepted {
+            // Names are not looked up: whoever has them may not be there yet, and he refuses to listen as well.
+            let peers = identity.into_iter().flat_map(Identity::peers);
+            let reached = peers.filter(|peer| peer.address.literal().is_some_and(|socket| !socket.ip().is_loopback()));
+            let beyond = reached.map(|peer| ConfigError::PeerBeyondLoopback { address: peer.address.to_string() });
+            self.errors.extend(beyond);
         }
         Some(listen)
     }
@@ -286,5 +318,16 @@ mod tests {
         }
         let (_out, dir) = node("[::1]:9001");
         with(&dir).check().unwrap();
+    }
+
+    #[test]
+    fn other_nodes_are_not_dialled_beyond_loopback_either() {
+        let out = tempfile::tempdir().unwrap();
+        let nodes = [(1, "127.0.0.1:9001"), (2, "10.1.2.3:9001"), (3, "localhost:9001")];
+        let nodes = nodes.map(|(node, address)| (NodeId(node), address.parse().unwrap()));
+        let dir = init(out.path(), &nodes, Parameters::default()).unwrap().remove(0).to_string_lossy().into_owned();
+        let refused = with(&dir).check().unwrap_err();
+        assert!(matches!(refused.0[..], [ConfigError::PeerBeyondLoopback { .. }]), "{refused}");
+        with(&dir).flag(Key::AcceptRisk, Some(ACCEPTED_RISK.to_owned())).check().unwrap();
     }
 }

@@ -148,7 +148,7 @@ impl Hub {
 
     /// Hands every frame to the engine. Between frames a connection may be silent for as long as it likes.
     async fn receive(&self, connection: &Connection, socket: &mut ReadHalf) -> End {
-        let mut receiver = Receiver::new(self.pool);
+        let mut receiver = Receiver::with_room(self.pool, socket.least_room());
         let mut patience = pin!(sleep(FRAME_PATIENCE));
         // Whether `patience` is that with the frame at the front.
         let mut is_timed = false;
@@ -218,6 +218,7 @@ impl Hub {
             self.report(connection).await;
             if connection.is_closing.get() {
                 let _what_is_left_is_dropped = timeout(CLOSING, connection.drain()).await;
+                let _the_other_side_may_be_gone = connection.socket.end();
                 return End::Closed;
             }
         }
@@ -315,7 +316,7 @@ impl Connection {
         let Flushed { marked, is_blocked } =
             self.queue.borrow_mut().flush(|slices| self.socket.try_write_vectored(slices))?;
         self.marked.set(self.marked.get() + marked);
-        self.is_blocked.set(is_blocked);
+        self.is_blocked.set(is_blocked || !self.socket.try_flush()?);
         Ok(())
     }
 

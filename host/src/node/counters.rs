@@ -51,6 +51,8 @@ pub(crate) fn of_refusal(refusal: Refusal) -> Counter {
         Refusal::Stopping => Counter::Stopping,
         Refusal::ProducerTableFull => Counter::ProducerTableFull,
         Refusal::DiskLow => Counter::DiskLow,
+        Refusal::Unauthenticated => Counter::Unauthenticated,
+        Refusal::TlsRequired => Counter::TlsMissing,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The first frame in either direction on a new connection, read exactly and without a block of a pool: whoever has not
-//! said who he is holds nothing but a socket, and that for no longer than [`PATIENCE`].
+//! said who he is holds nothing but a socket, and a session where the node speaks TLS, and that for no longer than
+//! [`PATIENCE`].
 
 use super::counters::{Counters, of_frame};
 use super::event::Role;
@@ -8,12 +9,14 @@ use super::message;
 use crate::checksum::CRC;
 use crate::identity::Identity;
 use crate::stream::Stream;
+use crate::tls::NodeTls;
 use core::time::Duration;
 use eventstream_core::id::NodeId;
 use eventstream_core::wire::{
     self, Control, ControlError, Counter, Frame, FrameError, HEADER_LEN, Header, Hello, MAX_CONTROL_LEN, Refusal,
     VERSION, Welcome,
 };
+use rustls::pki_types::CertificateDer;
 use std::io;
 use tokio::time::timeout;
 
@@ -28,10 +31,13 @@ const FAREWELL: Duration = Duration::from_millis(500);
 pub(crate) enum HandshakeError {
     /// The connection broke, or ended.
     #[error(transparent)]
-    Io(#[from] io::Error),
+    Io(io::Error),
     /// It did so within a frame.
     #[error("cut off within a frame: {0}")]
     CutOff(io::Error),
+    /// One side does not trust the other, or does not speak TLS.
+    #[error("TLS: {0}")]
+    Tls(io::Error),
     /// What came is no frame.
     #[error("{0}")]
     Frame(FrameError),
@@ -54,34 +60,59 @@ impl HandshakeError {
         match *self {
             Self::Io(_) | Self::Refused(_) => None,
             Self::CutOff(_) => Some(Counter::FrameCutOff),
+            Self::Tls(_) => Some(Counter::TlsFailed),
             Self::Frame(error) => Some(of_frame(error)),
             Self::Control(_) => Some(Counter::MessageMalformed),
             Self::Refuse(_, counter) => Some(counter),
         }
     }
+
+    /// What an error of a read means where a frame has begun.
+    fn within_frame(error: io::Error) -> Self {
+        match Self::from(error) {
+            Self::Io(error) => Self::CutOff(error),
+            other => other,
+        }
+    }
 }
 
-/// Reads the hello of an accepted connection and tells what the connection is for. What is wrong with it is counted.
-pub(crate) async fn accept(stream: &mut Stream, me: &Identity, counters: &Counters) -> Result<Role, HandshakeError> {
-    let role = hear(stream, me).await;
+impl From<io::Error> for HandshakeError {
+    fn from(error: io::Error) -> Self {
+        if error.kind() == io::ErrorKind::InvalidData { Self::Tls(error) } else { Self::Io(error) }
+    }
+}
+
+/// Hears who has connected: under TLS if the node speaks it, and then by the hello. What is wrong is counted.
+pub(crate) async fn accept(
+    stream: &mut Stream,
+    me: &Identity,
+    tls: Option<&NodeTls>,
+    counters: &Counters,
+) -> Result<Role, HandshakeError> {
+    let role = hear(stream, me, tls).await;
     if let Some(counter) = role.as_ref().err().and_then(HandshakeError::counter) {
         counters.add(counter);
     }
     role
 }
 
-async fn hear(stream: &mut Stream, me: &Identity) -> Result<Role, HandshakeError> {
+async fn hear(stream: &mut Stream, me: &Identity, tls: Option<&NodeTls>) -> Result<Role, HandshakeError> {
+    if let Some(tls) = tls {
+        stream.secure(tls.accept()).await?;
+    }
     let frame = read_frame(stream).await?;
     match decode(&frame)? {
-        Control::Hello(hello) => admit(&hello, me),
+        Control::Hello(hello) => admit(&hello, me, tls, stream.certificate()),
         _ => Err(HandshakeError::NO_HELLO),
     }
 }
 
-/// Tells the other side why it is refused, and waits for a moment until it closes too.
-pub(crate) async fn refuse(stream: &mut Stream, reason: Refusal) {
+/// Tells the other side why it is refused, if there is a word for it, and waits for a moment until it closes too.
+pub(crate) async fn refuse(stream: &mut Stream, reason: Option<Refusal>) {
     let farewell = async {
-        stream.write_all(&message::refused_connection(reason, "")).await?;
+        if let Some(reason) = reason {
+            stream.write_all(&message::refused_connection(reason, "")).await?;
+        }
         stream.part().await
     };
     let _the_connection_is_over_in_any_case = timeout(FAREWELL, farewell).await;
@@ -107,17 +138,33 @@ fn is_from(welcome: &Welcome<'_>, me: &Identity, peer: NodeId) -> bool {
         && me.member(peer).is_some_and(|member| (member.id, member.incarnation) == (welcome.node, welcome.incarnation))
 }
 
-/// Who may connect, and as what.
-fn admit(hello: &Hello, me: &Identity) -> Result<Role, HandshakeError> {
+/// Who may connect, and as what. A certificate is one of the cluster's authority: TLS takes no other.
+fn admit(
+    hello: &Hello,
+    me: &Identity,
+    tls: Option<&NodeTls>,
+    certificate: Option<&CertificateDer<'_>>,
+) -> Result<Role, HandshakeError> {
     let refuse = |refusal, counter| Err(HandshakeError::Refuse(refusal, counter));
     if !(hello.version_min..=hello.version_max).contains(&VERSION) {
         return refuse(Refusal::Version { min: VERSION, max: VERSION }, Counter::HelloVersion);
     }
+    let is_shown = match (tls, hello.role) {
+        (None, wire::Role::Client | wire::Role::Peer { .. }) => true,
+        // Whoever says a secret where everybody hears it is told that it is not wanted there.
+        (None, wire::Role::TokenClient { .. }) => false,
+        (Some(_), wire::Role::Client) => certificate.is_some(),
+        (Some(tls), wire::Role::TokenClient { token }) => tls.knows(&token),
+        (Some(tls), wire::Role::Peer { node, .. }) => tls.is_of(certificate, node),
+    };
+    if !is_shown {
+        return refuse(Refusal::Unauthenticated, Counter::Unauthenticated);
+    }
     let is_other_cluster = hello.cluster.is_some_and(|cluster| cluster != me.cluster);
     match hello.role {
-        wire::Role::Client if is_other_cluster => refuse(Refusal::WrongCluster, Counter::ClientWrongCluster),
         wire::Role::Peer { .. } if is_other_cluster => refuse(Refusal::WrongCluster, Counter::PeerWrongCluster),
-        wire::Role::Client => Ok(Role::Client),
+        _ if is_other_cluster => refuse(Refusal::WrongCluster, Counter::ClientWrongCluster),
+        wire::Role::Client | wire::Role::TokenClient { .. } => Ok(Role::Client),
         wire::Role::Peer { node, incarnation } => {
             let is_known = me.peers().any(|member| (member.id, member.incarnation) == (node, incarnation));
             if hello.cluster.is_some() && is_known {
@@ -134,14 +181,14 @@ async fn read_frame(stream: &mut Stream) -> Result<Vec<u8>, HandshakeError> {
     let mut header = [0; HEADER_LEN];
     // Who says nothing cuts nothing off.
     stream.read_exact(&mut header[..1]).await?;
-    stream.read_exact(&mut header[1..]).await.map_err(HandshakeError::CutOff)?;
+    stream.read_exact(&mut header[1..]).await.map_err(HandshakeError::within_frame)?;
     let len = Header::parse(&header, CRC).map_err(HandshakeError::Frame)?.frame_len();
     if len > MAX_CONTROL_LEN {
         return Err(HandshakeError::NO_HELLO);
     }
     let mut frame = vec![0; len];
     frame[..HEADER_LEN].copy_from_slice(&header);
-    stream.read_exact(&mut frame[HEADER_LEN..]).await.map_err(HandshakeError::CutOff)?;
+    stream.read_exact(&mut frame[HEADER_LEN..]).await.map_err(HandshakeError::within_frame)?;
     Ok(frame)
 }
 

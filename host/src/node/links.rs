@@ -7,11 +7,13 @@ use super::socket;
 use crate::clock::Clock;
 use crate::identity::{Identity, Member};
 use crate::stream::Stream;
+use crate::tls::NodeTls;
 use core::time::Duration;
 use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::net::TcpStream;
+use tokio::time::error::Elapsed;
 use tokio::time::{sleep, timeout};
 
 /// A node that does not answer a dial for this long is dialled again, by a new first packet.
@@ -35,12 +37,12 @@ const PROMPT_REDIALS: u32 = 50;
 const PAUSE_PROMPT: Duration = Duration::from_millis(1);
 
 /// Keeps a link to `peer` until the node is being stopped.
-pub(crate) async fn keep(hub: Rc<Hub>, me: Arc<Identity>, peer: Member, clock: Clock) {
+pub(crate) async fn keep(hub: Rc<Hub>, me: Arc<Identity>, tls: Option<NodeTls>, peer: Member, clock: Clock) {
     let mut line = Line::default();
     loop {
         let dialled = tokio::select! {
             () = hub.left() => return,
-            dialled = dial(&me, &peer, line.patience) => dialled,
+            dialled = dial(&me, tls.as_ref(), &peer, line.patience) => dialled,
         };
         match dialled {
             Ok(stream) => {
@@ -62,8 +64,8 @@ pub(crate) async fn keep(hub: Rc<Hub>, me: Arc<Identity>, peer: Member, clock: C
     }
 }
 
-/// Connects and shakes hands; each of the two may take as long as `patience`.
-async fn dial(me: &Identity, peer: &Member, patience: Duration) -> Result<Stream, DialError> {
+/// Connects, shakes hands if the node speaks TLS, and introduces this node; each of these may take as long as `patience`.
+async fn dial(me: &Identity, tls: Option<&NodeTls>, peer: &Member, patience: Duration) -> Result<Stream, DialError> {
     let connected = timeout(patience, TcpStream::connect(peer.address.as_str())).await;
     let mut stream = match connected {
         Ok(Ok(stream)) => Stream::plain(stream),
@@ -71,8 +73,16 @@ async fn dial(me: &Identity, peer: &Member, patience: Duration) -> Result<Stream
         Err(_) => return Err(DialError::Silent),
     };
     socket::prepare_peer(stream.socket()).map_err(|_| DialError::Dropped)?;
-    match timeout(patience, handshake::introduce(&mut stream, me, peer.id)).await {
-        Ok(Ok(())) => Ok(stream),
+    if let Some(tls) = tls {
+        answered(timeout(patience, async { Ok(stream.secure(tls.dial(peer.id)).await?) }).await)?;
+    }
+    answered(timeout(patience, handshake::introduce(&mut stream, me, peer.id)).await)?;
+    Ok(stream)
+}
+
+fn answered(answer: Result<Result<(), HandshakeError>, Elapsed>) -> Result<(), DialError> {
+    match answer {
+        Ok(Ok(())) => Ok(()),
         Ok(Err(HandshakeError::Io(_) | HandshakeError::CutOff(_))) => Err(DialError::Dropped),
         Ok(Err(_)) => Err(DialError::Unwanted),
         Err(_) => Err(DialError::Silent),

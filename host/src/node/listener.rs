@@ -12,6 +12,7 @@ use super::message;
 use super::socket;
 use crate::identity::Identity;
 use crate::stream::{Detached, Stream};
+use crate::tls::NodeTls;
 use core::cell::RefCell;
 use core::time::Duration;
 use eventstream_core::id::NodeId;
@@ -33,6 +34,9 @@ const MAX_NEWCOMERS: usize = 256;
 const ACCEPTED_AT_ONCE: usize = 16;
 /// Files that newcomers hold, at most: those who lost their place in one go close theirs at the next turn.
 pub(crate) const NEWCOMERS_FILES: usize = MAX_NEWCOMERS + ACCEPTED_AT_ONCE;
+/// Of these, those that are under TLS and have not said hello. A session holds memory, and who sends one message after
+/// the other needs his place for no more than two round trips.
+pub(crate) const MAX_SECURED_NEWCOMERS: usize = 32;
 /// After an error of accept that no newcomer can help out of, the next is tried after this long.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -53,23 +57,27 @@ pub(crate) struct Door {
     pub(crate) peers: Handover,
     /// Connections of clients at a time.
     pub(crate) max_clients: usize,
-    /// Connections of whom it is not known yet who they are.
-    pub(crate) newcomers: Newcomers,
+    /// Whether connections are under TLS.
+    pub(crate) tls: Option<NodeTls>,
+    /// Connections of whom it is not known yet who they are, ...
+    pub(crate) newcomers: Newcomers<MAX_NEWCOMERS>,
+    /// ... and those of them that hold a session.
+    pub(crate) secured: Newcomers<MAX_SECURED_NEWCOMERS>,
     /// What is refused.
     pub(crate) counters: Arc<Counters>,
 }
 
 /// The places of those of whom it is not known yet who they are, oldest first.
 #[derive(Debug, Default)]
-pub(crate) struct Newcomers(RefCell<VecDeque<Place>>);
+pub(crate) struct Newcomers<const MAX: usize>(RefCell<VecDeque<Place>>);
 
 /// A newcomer's place. Whoever is notified has lost it.
 type Place = Rc<Notify>;
 
-impl Newcomers {
+impl<const MAX: usize> Newcomers<MAX> {
     /// A place for one more. If there is none, the oldest newcomer loses his.
     fn enter(&self) -> Place {
-        if self.0.borrow().len() >= MAX_NEWCOMERS {
+        if self.0.borrow().len() >= MAX {
             self.push_out_oldest();
         }
         let place = Place::default();
@@ -89,6 +97,24 @@ impl Newcomers {
     /// The place is free again.
     fn leave(&self, place: &Place) {
         self.0.borrow_mut().retain(|other| !Rc::ptr_eq(other, place));
+    }
+}
+
+/// A place that is left when this is dropped.
+struct Held<'a, const MAX: usize> {
+    among: &'a Newcomers<MAX>,
+    place: Place,
+}
+
+impl<'a, const MAX: usize> Held<'a, MAX> {
+    fn enter(among: &'a Newcomers<MAX>) -> Self {
+        Self { among, place: among.enter() }
+    }
+}
+
+impl<const MAX: usize> Drop for Held<'_, MAX> {
+    fn drop(&mut self) {
+        self.among.leave(&self.place);
     }
 }
 
@@ -151,9 +177,8 @@ async fn receive(mut stream: Stream, place: Place, door: Rc<Door>) {
 }
 
 /// What the connection is for, or why it is not wanted, which is counted; `None` if it broke.
-async fn settle(stream: &mut Stream, door: &Door) -> Option<Result<Role, Refusal>> {
-    let accepted = handshake::accept(stream, &door.identity, &door.counters);
-    Some(Err(match timeout(handshake::PATIENCE, accepted).await {
+async fn settle(stream: &mut Stream, door: &Door) -> Option<Result<Role, Option<Refusal>>> {
+    Some(Err(Some(match timeout(handshake::PATIENCE, hear(stream, door)).await {
         Ok(Ok(Role::Client)) if door.clients.len() >= door.max_clients => {
             door.counters.add(Counter::TooManyClients);
             Refusal::TooManyConnections
@@ -161,10 +186,34 @@ async fn settle(stream: &mut Stream, door: &Door) -> Option<Result<Role, Refusal
         Ok(Ok(role)) => return Some(Ok(role)),
         Ok(Err(HandshakeError::Frame(_) | HandshakeError::Control(_))) => Refusal::Malformed,
         Ok(Err(HandshakeError::Refuse(refusal, _))) => refusal,
+        // TLS has told why in its own words.
+        Ok(Err(HandshakeError::Tls(_))) => return Some(Err(None)),
         Ok(Err(HandshakeError::Io(_) | HandshakeError::CutOff(_) | HandshakeError::Refused(_))) => return None,
         Err(_too_late) => {
             door.counters.add(Counter::HelloTimeout);
             Refusal::HelloExpected
         }
-    }))
+    })))
+}
+
+/// Hears who it is. Where the node speaks TLS, nothing is held for those who say nothing, and those who say something else
+/// are told.
+async fn hear(stream: &mut Stream, door: &Door) -> Result<Role, HandshakeError> {
+    let accepted = async |stream| handshake::accept(stream, &door.identity, door.tls.as_ref(), &door.counters).await;
+    if door.tls.is_none() {
+        return accepted(stream).await;
+    }
+    if !stream.begins_as_tls().await? {
+        door.counters.add(Counter::TlsMissing);
+        return Err(HandshakeError::Refuse(Refusal::TlsRequired, Counter::TlsMissing));
+    }
+    let held = Held::enter(&door.secured);
+    tokio::select! {
+        biased;
+        role = accepted(stream) => role,
+        () = held.place.notified() => {
+            door.counters.add(Counter::NewcomerPushedOut);
+            Err(HandshakeError::Io(ErrorKind::TimedOut.into()))
+        }
+    }
 }

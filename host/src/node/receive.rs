@@ -8,7 +8,7 @@ use super::memory::{OwnFrame, StaticPool};
 use crate::checksum::CRC;
 use eventstream_core::wire::{Frame, FrameError, HEADER_LEN, Header, peek};
 
-/// With less room than this a block is left for the next one.
+/// Less room than this is not worth a system call.
 const MIN_ROOM: usize = 2_048;
 
 /// The receiving side of one connection.
@@ -21,18 +21,26 @@ pub(crate) struct Receiver {
     filled: usize,
     /// The header at the front, once it is there.
     header: Option<Header>,
+    /// With less room than this a block is left for the next one.
+    min_room: usize,
 }
 
 impl Receiver {
     /// Nothing received yet.
     pub(crate) fn new(pool: StaticPool) -> Self {
-        Self { pool, block: None, filled: 0, header: None }
+        Self { pool, block: None, filled: 0, header: None, min_room: MIN_ROOM }
+    }
+
+    /// The same with room for at least so many bytes at a time.
+    pub(crate) fn with_room(pool: StaticPool, len: usize) -> Self {
+        Self { min_room: len.max(MIN_ROOM), ..Self::new(pool) }
     }
 
     /// Room to receive into, never empty; `None` while the pool has no block for it.
     pub(crate) fn room(&mut self) -> Option<&mut [u8]> {
         let needed = self.header.map_or(HEADER_LEN, |header| header.frame_len());
-        let fits = |block: &OwnFrame, filled: usize| block.len() >= needed && block.len() - filled >= MIN_ROOM;
+        let min_room = self.min_room;
+        let fits = |block: &OwnFrame, filled: usize| block.len() >= needed && block.len() - filled >= min_room;
         if let Some(block) = self.block.as_mut().filter(|_| self.filled == 0) {
             let _goes_on_where_it_is_unless_unique = block.reclaim();
         }

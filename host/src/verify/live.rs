@@ -8,7 +8,7 @@ mod topics;
 
 use super::Meter;
 use super::violation::{Findings, Invariant, Place};
-use crate::client::{LinkError, Probe, StatusReport, SubscribeError, status};
+use crate::client::{LinkError, Options, Probe, StatusReport, SubscribeError, status};
 use crate::identity::Address;
 use core::time::Duration;
 use eventstream_core::id::{ClusterId, Index, NodeId, Term};
@@ -103,25 +103,25 @@ struct Node {
 }
 
 /// Checks the nodes at these servers (`HOST:PORT`) and the members that they tell of: their states at one index, and the
-/// events of `topics` up to there; of all topics if none is named. Waits `patience` for an answer, and six times that for a
-/// common index.
+/// events of `topics` up to there; of all topics if none is named. Waits the options' patience for an answer, and six
+/// times that for a common index.
 ///
 /// # Errors
 /// [`LiveError`].
 pub async fn servers(
     servers: &[String],
     topics: &[String],
-    patience: Duration,
+    options: &Options,
     meter: &Meter,
 ) -> Result<LiveReport, LiveError> {
-    let (nodes, unreachable) = discover(servers, patience).await?;
+    let (nodes, unreachable) = discover(servers, options).await?;
     let mut findings = Findings::default();
     one_leader(&nodes, &mut findings);
-    let (index, hashes) = sample::common_index(&nodes, patience, &mut findings).await?;
-    let names = topics::names(&nodes, topics, patience, meter, &mut findings).await?;
+    let (index, hashes) = sample::common_index(&nodes, options, &mut findings).await?;
+    let names = topics::names(&nodes, topics, options, meter, &mut findings).await?;
     let mut events = 0;
     for name in &names {
-        events += topics::compare(&nodes, name, index, patience, meter, &mut findings).await?;
+        events += topics::compare(&nodes, name, index, options, meter, &mut findings).await?;
     }
     Ok(LiveReport {
         cluster: nodes[0].status.cluster,
@@ -141,15 +141,15 @@ pub async fn servers(
 type Answers = Vec<(String, Result<StatusReport, LinkError>)>;
 
 /// Asks the servers, and then the members that they tell of: those that answer, at least one, by number, and the others.
-async fn discover(servers: &[String], patience: Duration) -> Result<(Vec<Node>, Vec<(String, String)>), LiveError> {
-    let mut answers = ask_each(servers.iter().map(|server| server.trim().to_owned()).collect(), patience).await;
+async fn discover(servers: &[String], options: &Options) -> Result<(Vec<Node>, Vec<(String, String)>), LiveError> {
+    let mut answers = ask_each(servers.iter().map(|server| server.trim().to_owned()).collect(), options).await;
     let known: Vec<NodeId> = answers.iter().flat_map(|(_, answer)| answer).map(|report| report.node).collect();
     let told = answers.iter().flat_map(|(_, answer)| answer).flat_map(|report| &report.members);
     let told = told.filter(|member| !known.contains(&member.node)).map(|member| member.address.clone());
     let mut others: Vec<String> = told.filter(|address| answers.iter().all(|(server, _)| server != address)).collect();
     others.sort();
     others.dedup();
-    answers.extend(ask_each(others, patience).await);
+    answers.extend(ask_each(others, options).await);
     let (mut nodes, mut unreachable) = (Vec::new(), Vec::new());
     for (server, answer) in answers {
         match answer {
@@ -174,12 +174,13 @@ async fn discover(servers: &[String], patience: Duration) -> Result<(Vec<Node>, 
     Ok((nodes, unreachable))
 }
 
-async fn ask_each(servers: Vec<String>, patience: Duration) -> Answers {
+async fn ask_each(servers: Vec<String>, options: &Options) -> Answers {
     let mut asked = JoinSet::new();
     for (number, server) in servers.into_iter().enumerate() {
+        let options = options.clone();
         asked.spawn(async move {
             let answer = match server.parse::<Address>() {
-                Ok(_) => status(&server, patience).await,
+                Ok(_) => status(&server, &options).await,
                 Err(error) => Err(io::Error::new(io::ErrorKind::InvalidInput, error).into()),
             };
             (number, answer, server)
@@ -202,8 +203,8 @@ fn one_leader(nodes: &[Node], findings: &mut Findings) {
 }
 
 impl Node {
-    async fn probe(&self, patience: Duration) -> Result<Probe, LiveError> {
-        Probe::connect(&self.server, patience).await.map_err(|error| self.gone(error))
+    async fn probe(&self, options: &Options) -> Result<Probe, LiveError> {
+        Probe::connect(&self.server, options).await.map_err(|error| self.gone(error))
     }
 
     fn gone(&self, error: LinkError) -> LiveError {

@@ -19,7 +19,7 @@ const EVENTS_AT_A_TIME: u64 = 4_096;
 #[derive(Debug)]
 pub(super) struct Reading<'a> {
     pub(super) servers: &'a [String],
-    pub(super) patience: Duration,
+    pub(super) options: &'a Options,
     /// Where to begin in each topic.
     pub(super) starts: Vec<Offset>,
 }
@@ -33,8 +33,7 @@ pub(super) async fn check(
 ) -> Result<Findings, Failure> {
     let last = books.iter().map(|book| book.last_index).max().unwrap_or(Index::ZERO);
     let server = server_with(reading, last, clock).await?;
-    let options = Options { patience: reading.patience, ..Options::default() };
-    let client = Client::connect_with(&[&server], options)?;
+    let client = Client::connect_with(&[&server], reading.options.clone())?;
     let mut progress = Progress::start(clock);
     let mut checker = Checker::new(workload, books);
     let mut read = 0_u64;
@@ -57,11 +56,11 @@ pub(super) async fn check(
 
 /// The first server that has applied whatever any of them knows to be committed, and `last`.
 async fn server_with(reading: &Reading<'_>, last: Index, clock: Clock) -> Result<String, Failure> {
-    let deadline = clock.now() + super::micros(reading.patience);
+    let deadline = clock.now() + super::micros(reading.options.patience);
     loop {
         let mut reports: Vec<(&String, StatusReport)> = Vec::new();
         for server in reading.servers {
-            reports.extend(status(server.trim(), reading.patience).await.ok().map(|report| (server, report)));
+            reports.extend(status(server.trim(), reading.options).await.ok().map(|report| (server, report)));
         }
         let committed = reports.iter().map(|(_, report)| report.commit).max().unwrap_or(last).max(last);
         if let Some((server, _)) = reports.iter().find(|(_, report)| report.applied >= committed) {

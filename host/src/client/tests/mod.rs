@@ -73,7 +73,8 @@ async fn a_status_is_told_as_it_is() {
         };
         conn.send(&Control::Status(Status { node: status, members: List::of(&[member]) })).await;
     };
-    let (report, ()) = tokio::join!(status(&node.address, PATIENT), answer);
+    let options = Options::patient(PATIENT);
+    let (report, ()) = tokio::join!(status(&node.address, &options), answer);
     let report = report.expect("an answer");
     assert_eq!((report.cluster, report.node, report.role), (server::CLUSTER, NodeId(2), NodeRole::Follower));
     assert_eq!(
@@ -91,6 +92,7 @@ async fn a_node_that_says_nothing_is_silent() {
         let mut conn = node.accept_silently().await;
         conn.closed().await;
     };
-    let (report, ()) = tokio::join!(status(&node.address, IMPATIENT), silent);
+    let options = Options::patient(IMPATIENT);
+    let (report, ()) = tokio::join!(status(&node.address, &options), silent);
     assert!(matches!(report, Err(LinkError::Silent)), "{report:?}");
 }

@@ -1,7 +1,7 @@
 //! An index that every node was seen at.
 
 use super::{LiveError, Node};
-use crate::client::{LinkError, StatusReport};
+use crate::client::{LinkError, Options, StatusReport};
 use crate::verify::violation::{Findings, Invariant, Place};
 use core::time::Duration;
 use eventstream_core::id::Index;
@@ -22,13 +22,13 @@ const PATIENCES: u32 = 6;
 /// The first index that all nodes were seen at, and the hash of each node's state there.
 pub(super) async fn common_index(
     nodes: &[Node],
-    patience: Duration,
+    options: &Options,
     findings: &mut Findings,
 ) -> Result<(Index, Vec<u64>), LiveError> {
     let (answers, mut asked) = mpsc::channel(ANSWERS);
     let mut tasks = JoinSet::new();
     for (number, node) in nodes.iter().enumerate() {
-        let mut probe = node.probe(patience).await?;
+        let mut probe = node.probe(options).await?;
         let answers = answers.clone();
         tasks.spawn(async move {
             loop {
@@ -52,7 +52,7 @@ pub(super) async fn common_index(
         }
         unreachable!("this side keeps a sender")
     };
-    let waited = patience * PATIENCES;
+    let waited = options.patience * PATIENCES;
     match timeout(waited, found).await {
         Ok(found) => found,
         Err(_) => Err(LiveError::NoCommonIndex { waited, nodes: samples.describe() }),

@@ -4,7 +4,6 @@ use super::{LiveError, Node};
 use crate::client::{Client, Event, From, Options, Source, SubscribeError, Subscriber, TopicReport};
 use crate::verify::Meter;
 use crate::verify::violation::{Findings, Invariant, Place};
-use core::time::Duration;
 use eventstream_core::id::{Index, Offset, ProducerId, Sequence};
 use std::collections::HashMap;
 
@@ -15,14 +14,14 @@ const TELL: u64 = 1_024;
 pub(super) async fn names(
     nodes: &[Node],
     wanted: &[String],
-    patience: Duration,
+    options: &Options,
     meter: &Meter,
     findings: &mut Findings,
 ) -> Result<Vec<String>, LiveError> {
     let mut longest: Vec<TopicReport> = Vec::new();
     let mut longest_of = &nodes[0];
     for node in nodes {
-        let topics = node.probe(patience).await?.topics().await.map_err(|error| node.gone(error))?;
+        let topics = node.probe(options).await?.topics().await.map_err(|error| node.gone(error))?;
         let both = longest.iter().zip(&topics);
         if let Some((number, (theirs, ours))) = both.enumerate().find(|(_, (a, b))| a.name != b.name) {
             let mut place = Place::at(&longest_of.server).and(&node.server);
@@ -45,7 +44,7 @@ pub(super) async fn compare(
     nodes: &[Node],
     topic: &str,
     last: Index,
-    patience: Duration,
+    options: &Options,
     meter: &Meter,
     findings: &mut Findings,
 ) -> Result<u64, LiveError> {
@@ -55,7 +54,7 @@ pub(super) async fn compare(
     };
     let mut subscribers = Vec::with_capacity(nodes.len());
     for node in nodes {
-        subscribers.push(subscribe(node, topic, patience).map_err(|error| failed(node, error))?);
+        subscribers.push(subscribe(node, topic, options).map_err(|error| failed(node, error))?);
     }
     let Some((first, others)) = subscribers.split_first_mut() else { return Ok(0) };
     let mut order = Order::default();
@@ -83,9 +82,9 @@ pub(super) async fn compare(
     Ok(count)
 }
 
-fn subscribe(node: &Node, topic: &str, patience: Duration) -> Result<Subscriber, SubscribeError> {
-    let options = Options { patience, ..Options::default() };
-    let client = Client::connect_with(&[&node.server], options).expect("an address that a node has answered at");
+fn subscribe(node: &Node, topic: &str, options: &Options) -> Result<Subscriber, SubscribeError> {
+    let client =
+        Client::connect_with(&[&node.server], options.clone()).expect("an address that a node has answered at");
     client.subscribe(topic, From::Beginning)
 }
 
