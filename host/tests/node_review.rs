@@ -2,9 +2,12 @@
 
 mod node_support;
 
+use eventstream_core::id::ShardId;
 use eventstream_core::time::Duration;
-use eventstream_core::wire::StartAt;
-use node_support::{Client, Cluster, payloads};
+use eventstream_core::wire::{Control, StartAt, StatusRequest};
+use eventstream_host::checksum::CRC;
+use node_support::{Client, Cluster, Counted, payloads};
+use std::thread::{self, JoinHandle};
 
 #[test]
 fn a_subscriber_that_does_not_read_costs_nobody_the_connection() {
@@ -48,6 +51,39 @@ fn publish_small_batches(publisher: &mut Client, count: usize) {
             publisher.publish("t", &events);
         }
     }
+}
+
+#[test]
+fn clients_that_ask_and_do_not_read_the_answers_cost_nobody_else_the_connection() {
+    // Together they may leave far more unread than there is memory for answers.
+    const DEAF: usize = 60;
+    let cluster = Cluster::start(1);
+    cluster.leader();
+    let mut counted = Counted::at(&cluster, 0);
+    let mut publisher = cluster.client(0);
+    publisher.open_producer(1);
+    let questions = status_request().repeat(1_000);
+    let deaf: Vec<_> = (0..DEAF)
+        .map(|_| {
+            let (mut client, questions) = (Client::connect_narrow(cluster.addresses[0]), questions.clone());
+            thread::spawn(move || while client.try_send(&questions) {})
+        })
+        .collect();
+    while !deaf.iter().all(JoinHandle::is_finished) {
+        publisher.publish("t", &payloads("x", 3));
+        publisher.receipt();
+    }
+    let rise = counted.rise();
+    assert!(rise.keys().all(|name| name.starts_with("client_unread_")), "{rise:?}");
+    assert_eq!(rise.values().sum::<u64>(), DEAF as u64, "{rise:?}");
+}
+
+/// A whole request for the status.
+fn status_request() -> Vec<u8> {
+    let mut frame = vec![0; 200];
+    let len = Control::StatusRequest(StatusRequest).encode(ShardId(0), &mut frame, CRC).expect("a good message");
+    frame.truncate(len);
+    frame
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use super::counters::{Counters, of_refusal};
 use super::event::{Command, ConnId};
 use super::mailbox::{COMMANDS, Outbox};
-use super::memory::{CLIENT_INFLIGHT, CLIENT_QUEUE, SharedFrame};
+use super::memory::{BLOCK_LEN, CLIENT_INFLIGHT, CLIENT_QUEUE, SharedFrame};
 use super::message::Scribe;
 use eventstream_core::time::{Duration, Instant};
 use eventstream_core::wire::{About, Control, Counter, Refusal, Refused};
@@ -12,6 +12,11 @@ use std::sync::Arc;
 
 /// After this many bytes sent to a connection its progress is asked for.
 const MARK_EVERY: usize = CLIENT_QUEUE / 16;
+/// And after this many bytes of messages. So a client that reads is known to have read all but a few of them.
+const MARK_SAID_EVERY: usize = 4 << 10;
+/// While memory for messages is short, a client may leave this part of what is left of it unread. The less is left, the less
+/// that is: whoever reads finds room, however many do not.
+const SHARE_OF_REST: usize = 8;
 /// A client with more unread is closed: it does not read what it asked for.
 const MAX_UNREAD: usize = 2 * CLIENT_QUEUE;
 /// While memory is short, a client may leave what it was sent unread for this long. One that reads takes milliseconds.
@@ -36,8 +41,12 @@ struct Client {
     unread: usize,
     /// Bytes of it that no mark covers yet.
     unmarked: usize,
-    /// The bytes of each mark that is not passed, and since when, oldest first.
-    marks: VecDeque<(usize, Instant)>,
+    /// Bytes of messages among those unread, ...
+    said: usize,
+    /// ... and among those that no mark covers yet.
+    unmarked_said: usize,
+    /// Marks that are not passed, oldest first.
+    marks: VecDeque<Passing>,
     /// The reader reads for one of its subscriptions.
     is_read_for: bool,
     /// Bytes of its batches that are not answered.
@@ -46,6 +55,15 @@ struct Client {
     subscriptions: Vec<u32>,
     /// It is being closed, since it does not read.
     is_cut: bool,
+}
+
+/// A mark on its way.
+#[derive(Debug)]
+struct Passing {
+    bytes: usize,
+    /// Bytes of messages among them.
+    said: usize,
+    since: Instant,
 }
 
 impl Clients {
@@ -138,20 +156,29 @@ impl Clients {
         let Some(client) = self.find(conn) else { return };
         client.unread -= bytes;
         let mut left = bytes;
-        while let Some((mark, _)) = client.marks.pop_front_if(|(mark, _)| *mark <= left) {
-            left -= mark;
+        while let Some(passed) = client.marks.pop_front_if(|mark| mark.bytes <= left) {
+            left -= passed.bytes;
+            client.said -= passed.said;
         }
     }
 
     /// Sends a message. A client to whom nothing can be said any more is closed; false for one that is gone, or
     /// closed now.
     pub(crate) fn say(&mut self, conn: ConnId, message: &Control<'_>) -> bool {
-        if self.find(conn).is_none() {
-            return false;
+        let share = self.share();
+        match self.find(conn) {
+            None => return false,
+            Some(client) if client.is_cut => return false,
+            Some(client) if client.said > share => {
+                self.cut(conn, Counter::ClientUnreadMuch);
+                return false;
+            }
+            Some(_) => {}
         }
         match self.scribe.write(message) {
             Some(frame) => {
-                self.send(conn, frame);
+                let said = frame.len();
+                self.put(conn, frame, said);
                 true
             }
             None => {
@@ -162,6 +189,13 @@ impl Clients {
         }
     }
 
+    /// Bytes of messages that a client may leave unread now.
+    fn share(&self) -> usize {
+        let pool = self.scribe.pool();
+        let is_short = pool.free() * 4 < pool.capacity();
+        if is_short { pool.free() * BLOCK_LEN / SHARE_OF_REST } else { MAX_UNREAD }
+    }
+
     /// Refuses something.
     pub(crate) fn refuse(&mut self, conn: ConnId, about: About, reason: Refusal) {
         if self.find(conn).is_some() {
@@ -170,12 +204,20 @@ impl Clients {
         self.say(conn, &Control::Refused(Refused { about, reason, detail: "" }));
     }
 
-    /// Sends a frame.
+    /// Sends a frame that is lent.
     pub(crate) fn send(&mut self, conn: ConnId, frame: SharedFrame) {
+        self.put(conn, frame, 0);
+    }
+
+    /// Sends a frame; `said` of its bytes lie where messages are written.
+    fn put(&mut self, conn: ConnId, frame: SharedFrame, said: usize) {
         let Some(client) = self.find(conn) else { return };
         client.unread += frame.len();
         client.unmarked += frame.len();
-        let (is_to_be_marked, is_stuck) = (client.unmarked >= MARK_EVERY, client.unread > MAX_UNREAD && !client.is_cut);
+        client.said += said;
+        client.unmarked_said += said;
+        let is_to_be_marked = client.unmarked >= MARK_EVERY || client.unmarked_said >= MARK_SAID_EVERY;
+        let is_stuck = client.unread > MAX_UNREAD && !client.is_cut;
         self.outbox.send(Command::Send { conn, frame });
         if is_to_be_marked {
             self.mark(conn);
@@ -192,7 +234,7 @@ impl Clients {
         let mut slowest: Option<(Instant, ConnId)> = None;
         for position in 0..self.table.len() {
             let Some(client) = &self.table[position] else { continue };
-            let (conn, since) = (client.conn, client.marks.front().map(|(_, since)| *since));
+            let (conn, since) = (client.conn, client.marks.front().map(|mark| mark.since));
             if client.is_cut {
                 return;
             }
@@ -212,7 +254,8 @@ impl Clients {
         let now = self.now;
         let Some(client) = self.find(conn).filter(|client| client.unmarked > 0) else { return };
         let bytes = core::mem::take(&mut client.unmarked);
-        client.marks.push_back((bytes, now));
+        let said = core::mem::take(&mut client.unmarked_said);
+        client.marks.push_back(Passing { bytes, said, since: now });
         self.outbox.send(Command::Mark { conn, bytes });
     }
 
@@ -241,6 +284,8 @@ impl Client {
             conn,
             unread: 0,
             unmarked: 0,
+            said: 0,
+            unmarked_said: 0,
             marks: VecDeque::new(),
             is_read_for: false,
             unanswered: 0,
@@ -266,7 +311,7 @@ mod tests {
 
     /// What was marked so far has left.
     fn leaves(clients: &mut Clients, conn: ConnId) {
-        let marked = clients.find(conn).expect("it is open").marks.iter().map(|(bytes, _)| bytes).sum();
+        let marked = clients.find(conn).expect("it is open").marks.iter().map(|mark| mark.bytes).sum();
         clients.sent(conn, marked);
     }
 

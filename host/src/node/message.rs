@@ -22,6 +22,11 @@ impl Scribe {
         Self { pool, block: None }
     }
 
+    /// Where its blocks come from.
+    pub(crate) fn pool(&self) -> StaticPool {
+        self.pool
+    }
+
     /// The frame of `message`; `None` if the pool has no block for it.
     ///
     /// # Panics

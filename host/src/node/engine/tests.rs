@@ -9,7 +9,7 @@ use crate::node::acks::{Request, Waiter};
 use crate::node::event::{Command, ConnId, Role};
 use crate::node::legal::payload;
 use crate::node::mailbox::{COMMANDS, Sink, many_to_one, one_to_one};
-use crate::node::memory::OwnFrame;
+use crate::node::memory::{OwnFrame, SharedFrame};
 use crate::node::message::{SHARD, Scribe};
 use crate::node::reader::{Job, Purpose, ReadError};
 use crate::node::state;
@@ -22,7 +22,8 @@ use eventstream_core::config::Parameters;
 use eventstream_core::id::{Epoch, LogTime, Offset, ProducerId, Sequence, TopicId};
 use eventstream_core::raft::{self, Body, HardState, LogPosition, Message};
 use eventstream_core::replica;
-use eventstream_core::wire::{Control, Header, Kind, MAX_FRAME_LEN, OVERHEAD, peek, seal, stamp};
+use eventstream_core::wire::{Control, Header, Kind, MAX_FRAME_LEN, OVERHEAD, StatusRequest, peek, seal, stamp};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 use tempfile::TempDir;
 
@@ -103,7 +104,7 @@ struct Bench {
     gate: Arc<Gate>,
     from_clients: Sink<Event, EVENTS>,
     from_peers: Sink<Event, EVENTS>,
-    _to_clients: Inbox<Command, COMMANDS>,
+    to_clients: Inbox<Command, COMMANDS>,
     to_peers: Inbox<Command, COMMANDS>,
     asked: Arc<AtomicBool>,
     _directory: TempDir,
@@ -154,7 +155,7 @@ impl Bench {
             asked: Arc::clone(&asked),
             notices: std::sync::mpsc::sync_channel(0).0,
         });
-        Self { engine, gate, from_clients, from_peers, _to_clients: to_clients, to_peers, asked, _directory: directory }
+        Self { engine, gate, from_clients, from_peers, to_clients, to_peers, asked, _directory: directory }
     }
 
     /// A node alone in its cluster that leads, and has applied the empty entry of its term.
@@ -225,6 +226,14 @@ impl Bench {
     fn bring(&self, from: u16, bytes: OwnFrame) {
         let header = peek(&bytes, CRC).expect("a good frame").expect("a whole header");
         at_once(self.from_peers.send(Event::Frame { conn: inbound(from), header, runs: 0, bytes }));
+    }
+
+    /// A client asks for the status.
+    fn ask(&mut self, conn: ConnId) {
+        let mut bytes = self.engine.pools.clients.take().expect("a block");
+        let len = Control::StatusRequest(StatusRequest).encode(SHARD, &mut bytes, CRC).expect("a good message");
+        bytes.truncate(len);
+        at_once(self.from_clients.send(Event::Frame { conn, header: header(&bytes), runs: 0, bytes }));
     }
 
     /// What was said to other nodes since the last call.
@@ -463,5 +472,43 @@ fn subscribers_that_do_not_read_keep_no_node_from_applying_its_log() {
     }
     bench.until(|engine| engine.applied() >= Index(entries));
     assert_eq!(bench.engine.replica.events(), entries);
+    bench.stop();
+}
+
+#[test]
+fn clients_that_do_not_read_leave_memory_for_answers_to_one_that_does() {
+    const ROUNDS: usize = 2_000;
+    let mut bench = Bench::alone();
+    let client = |slot| ConnId { slot, generation: 1 };
+    // What each of them has been sent and does not read. All of it is more than there is room for.
+    let mut deaf: BTreeMap<u16, Vec<SharedFrame>> = (0..60).map(|slot| (slot, Vec::new())).collect();
+    let (reader, mut answers) = (client(60), 0);
+    for slot in 0..=60 {
+        at_once(bench.from_clients.send(Event::Opened { conn: client(slot), role: Role::Client }));
+    }
+    for _ in 0..ROUNDS {
+        deaf.keys().for_each(|&slot| bench.ask(client(slot)));
+        bench.ask(reader);
+        bench.step();
+        while let Some(command) = bench.to_clients.pop() {
+            match command {
+                Command::Send { conn, frame } if conn == reader => {
+                    answers += usize::from(header(&frame).kind == Kind::Status)
+                }
+                Command::Send { conn, frame } => deaf.get_mut(&conn.slot).expect("it is open").push(frame),
+                Command::Mark { conn, bytes } if conn == reader => {
+                    at_once(bench.from_clients.send(Event::Sent { conn, bytes }));
+                }
+                Command::Mark { .. } | Command::Leave => {}
+                Command::Cut { conn } | Command::Close { conn } => {
+                    assert!(deaf.remove(&conn.slot).is_some(), "connection {conn:?} is closed, and it reads");
+                    at_once(bench.from_clients.send(Event::Closed { conn }));
+                }
+            }
+        }
+        bench.to_clients.made_room();
+    }
+    assert_eq!(answers, ROUNDS);
+    assert!(deaf.len() < 60, "some had to go");
     bench.stop();
 }
