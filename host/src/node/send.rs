@@ -7,6 +7,9 @@ use std::io::{self, ErrorKind, IoSlice};
 /// Frames in one system call, at most.
 const MAX_SLICES: usize = 64;
 
+/// Items that an empty queue has room for, at most.
+const KEPT_ITEMS: usize = 512;
+
 /// What waits to be sent, in order.
 #[derive(Debug, Default)]
 pub(crate) struct SendQueue {
@@ -71,6 +74,8 @@ impl SendQueue {
             }
             marked += self.pass_marks();
         }
+        // A queue that was long once would hold its memory for as long as the connection lasts.
+        self.items.shrink_to(KEPT_ITEMS);
         Ok(Flushed { marked, is_blocked: false })
     }
 
@@ -179,6 +184,16 @@ mod tests {
         assert_eq!(queue.flush(socket(&taken, &limits)).expect("works"), Flushed { marked: 6, is_blocked: false });
         queue.mark(1);
         assert_eq!(queue.flush(socket(&taken, &limits)).expect("works"), Flushed { marked: 1, is_blocked: false });
+    }
+
+    #[test]
+    fn a_queue_that_was_long_holds_little_once_it_is_empty() {
+        let mut block = pool(1).take().expect("a fresh pool");
+        let (mut queue, frame) = (SendQueue::default(), block.split_to(10).freeze());
+        (0..10_000).for_each(|_| queue.push(frame.clone()));
+        let all = |slices: &[IoSlice<'_>]| Ok(slices.iter().map(|slice| slice.len()).sum());
+        assert!(!queue.flush(all).expect("the socket works").is_blocked);
+        assert!(queue.items.capacity() <= 2 * KEPT_ITEMS, "{}", queue.items.capacity());
     }
 
     #[test]
