@@ -2,6 +2,7 @@
 
 use super::event::{Command, Event};
 use super::mailbox::{COMMANDS, EVENTS};
+use super::socket::CLIENT_KERNEL_BYTES;
 use super::state;
 use crate::config::{Config, MemoryPlan};
 use crate::identity::Identity;
@@ -155,8 +156,13 @@ impl Pools {
     }
 }
 
+/// The code that has been run, its libraries, and the stacks of the threads: what a node has resident before it holds
+/// anything.
+const PROGRAM: usize = 15 << 20;
+
 /// What the node's pools add to the configuration's plan.
-pub(crate) fn plan(identity: &Identity) -> MemoryPlan {
+pub(crate) fn plan(config: &Config) -> MemoryPlan {
+    let identity = &config.identity;
     let peers = identity.peers().count();
     let mut plan = MemoryPlan::default();
     plan.add("blocks for entries made here", ENTRY_BLOCKS * BLOCK_LEN);
@@ -165,6 +171,9 @@ pub(crate) fn plan(identity: &Identity) -> MemoryPlan {
     plan.add("blocks for reads from disk", reader_blocks(identity) * PAIR_LEN + FEED_BLOCKS * BLOCK_LEN);
     plan.add("rings between sockets and engine", 2 * (EVENTS * size_of::<Event>() + COMMANDS * size_of::<Command>()));
     plan.add("blocks for rows of the applied state", row_blocks(&identity.parameters) * BLOCK_LEN);
+    plan.add("the program itself", PROGRAM);
+    let clients = config.connections;
+    plan.add_kernel(format!("buffers of {clients} connections of clients"), clients * CLIENT_KERNEL_BYTES);
     plan
 }
 

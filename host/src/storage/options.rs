@@ -32,10 +32,10 @@ const MEMTABLES: usize = 3;
 /// With 16 MiB a flush comes every two seconds at 60,000 events/s of 120 bytes. 32 MiB x 4 would be most of a node's
 /// whole allowance, for no less that is written.
 const LOG_MEMTABLE: usize = 16 * MIB;
-/// A topic row takes some 110 bytes here: room for those of 16 MiB of ordinary entries. Flushed with the log in any case.
-const INDEX_MEMTABLE: usize = 4 * MIB;
+/// A topic row takes some 110 bytes here: room for those of 12 MiB of ordinary entries. Flushed with the log in any case.
+const INDEX_MEMTABLE: usize = 3 * MIB;
 /// One checkpoint of all producers is some 1 MiB.
-const STATE_MEMTABLE: usize = 4 * MIB;
+const STATE_MEMTABLE: usize = 2 * MIB;
 /// It holds one row.
 const DEFAULT_MEMTABLE: usize = 64 << 10;
 /// Files held open, at most. An open file keeps its index of blocks in memory: 256 entries of some 40 bytes for 16 MiB.
