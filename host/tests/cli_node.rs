@@ -90,6 +90,40 @@ fn a_node_says_it_to_programs() {
     assert_eq!(said["memory_bytes"].as_u64(), Some(sum));
 }
 
+/// `eventstream node` under a limit of open files, as the shell's `ulimit` sets it.
+fn node_with_files(dir: &Path, limit: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", &format!("ulimit {limit} && exec \"$0\" \"$@\"")]).arg(env!("CARGO_BIN_EXE_eventstream"));
+    command.args(["node", "--dir"]).arg(dir).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+#[test]
+fn a_node_that_may_open_too_few_files_does_not_start_and_says_how_many_it_needs() {
+    let out = tempfile::tempdir().expect("a directory");
+    let (dir, _) = init(out.path());
+    let refused = node_with_files(&dir, "-n 500").output().expect("it runs");
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("the system allows 500") && said.contains("ulimit -Hn"), "{said}");
+    let needed: u32 = said.split_whitespace().find_map(|word| word.parse().ok()).expect("a number");
+    assert!(refused.stdout.is_empty(), "it did not listen");
+    let mut enough = Node(node_with_files(&dir, &format!("-n {needed}")).spawn().expect("it runs"));
+    enough.says_until(|line| line.contains("listens on"));
+}
+
+#[test]
+fn a_node_raises_the_limit_of_open_files_where_it_may() {
+    let out = tempfile::tempdir().expect("a directory");
+    let (dir, _) = init(out.path());
+    let mut node = Node(node_with_files(&dir, "-Sn 500").spawn().expect("it runs"));
+    node.says_until(|line| line.contains("listens on"));
+    let limits = fs::read_to_string(format!("/proc/{}/limits", node.0.id())).expect("it runs");
+    let files = limits.lines().find_map(|line| line.strip_prefix("Max open files")).expect("a line of it");
+    let soft: u32 = files.split_whitespace().next().and_then(|word| word.parse().ok()).expect("a number");
+    assert!(soft > 500, "{limits}");
+}
+
 #[test]
 fn everything_that_is_wrong_is_said_at_once() {
     let out = tempfile::tempdir().expect("a directory");
