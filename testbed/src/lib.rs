@@ -16,10 +16,13 @@ pub use namespaces::{CLIENTS, Spoke};
 pub use network::{Clients, Network};
 pub use process::NodeProcess;
 
+use core::time::Duration;
 use eventstream_core::config::Parameters;
 use eventstream_core::id::NodeId;
+use eventstream_host::client::Options;
 use eventstream_host::config::{ACCEPTED_RISK, Key};
 use eventstream_host::identity::Identity;
+use eventstream_host::tls::{Credential, Minted, Tls, TlsFiles};
 use rustix::process::Signal;
 use std::collections::BTreeMap;
 use std::fs;
@@ -37,6 +40,7 @@ pub struct Cluster {
     running: BTreeMap<Spoke, NodeProcess>,
     nodes: u16,
     directory: Option<tempfile::TempDir>,
+    tls: Option<Tls>,
 }
 
 impl Cluster {
@@ -64,6 +68,47 @@ impl Cluster {
         cluster
     }
 
+    /// Initialises `nodes` nodes with TLS on `network`, until this second since the Unix epoch, and starts none. This side
+    /// asks them with a client's certificate. Gives the authority too.
+    ///
+    /// # Panics
+    /// When a node cannot be initialised.
+    #[must_use]
+    pub fn prepare_with_tls(binary: &Path, nodes: u16, network: Network, until: u64) -> (Self, Minted) {
+        let mut cluster = Self::new(binary, nodes, network);
+        let mut identities = cluster.identities();
+        let minted = Minted::new(&mut identities, until).expect("certificates");
+        minted.write_ca(cluster.root()).expect("an authority");
+        minted.write_client(cluster.root()).expect("a client's files");
+        for identity in identities {
+            minted.write_node(identity.node, &cluster.directory(identity.node.0)).expect("a node's files");
+            identity.write(&cluster.directory(identity.node.0)).expect("an identity bundle");
+        }
+        cluster.tls = Tls::load(&cluster.certificate()).ok();
+        (cluster, minted)
+    }
+
+    /// What a client with a certificate needs, in a cluster with TLS.
+    #[must_use]
+    pub fn certificate(&self) -> TlsFiles {
+        let folder = self.root().join("client");
+        let (certificate, key) = (folder.join("client.pem"), folder.join("client.key"));
+        TlsFiles { ca: folder.join("ca.pem"), credential: Credential::Certificate { certificate, key } }
+    }
+
+    /// What a client with the token needs, in a cluster with TLS.
+    #[must_use]
+    pub fn token(&self) -> TlsFiles {
+        let folder = self.root().join("client");
+        TlsFiles { ca: folder.join("ca.pem"), credential: Credential::Token(folder.join("token")) }
+    }
+
+    /// What a client needs beside the servers, with this patience.
+    #[must_use]
+    pub fn options(&self, patience: Duration) -> Options {
+        Options { tls: self.tls.clone(), ..Options::patient(patience) }
+    }
+
     /// An empty directory for each node and nothing more; for who has something to do to the directories before
     /// [`initialise`](Self::initialise) and [`start_node`](Self::start_node).
     ///
@@ -72,8 +117,14 @@ impl Cluster {
     #[must_use]
     pub fn new(binary: &Path, nodes: u16, network: Network) -> Self {
         let directory = tempfile::Builder::new().prefix("eventstream-").tempdir().expect("a temporary directory");
-        let cluster =
-            Self { binary: binary.to_owned(), network, running: BTreeMap::new(), nodes, directory: Some(directory) };
+        let cluster = Self {
+            binary: binary.to_owned(),
+            network,
+            running: BTreeMap::new(),
+            nodes,
+            directory: Some(directory),
+            tls: None,
+        };
         cluster.nodes().for_each(|node| std::fs::create_dir(cluster.directory(node)).expect("a node's directory"));
         cluster
     }
@@ -127,7 +178,9 @@ impl Cluster {
         self.root().join(format!("node-{node}.log"))
     }
 
-    fn root(&self) -> &Path {
+    /// What holds all of it, the nodes' directories too.
+    #[must_use]
+    pub fn root(&self) -> &Path {
         self.directory.as_ref().expect("kept until drop").path()
     }
 
@@ -165,7 +218,7 @@ impl Cluster {
     fn spawn(&mut self, node: Spoke, mut command: Command) {
         assert!(!self.running.contains_key(&node), "node {node} runs already");
         command.arg("node").arg("--dir").arg(self.directory(node));
-        if matches!(self.network, Network::Namespaces(_)) {
+        if matches!(self.network, Network::Namespaces(_)) && self.tls.is_none() {
             command.env(Key::AcceptRisk.variable(), ACCEPTED_RISK);
         }
         self.running.insert(node, NodeProcess::spawn(command, &self.log(node)));
@@ -278,18 +331,25 @@ impl Cluster {
     /// # Panics
     /// When that was done before.
     pub fn initialise(&self) {
+        for identity in self.identities() {
+            identity.write(&self.directory(identity.node.0)).expect("an identity bundle");
+        }
+    }
+
+    /// A new identity for each node.
+    fn identities(&self) -> Vec<Identity> {
         let listed: Vec<_> = self
             .nodes()
             .map(|node| (NodeId(node), self.network.listens_at(node).parse().expect("HOST:PORT")))
             .collect();
-        let identities = Identity::new_cluster(&listed, Parameters::default()).expect("identities");
-        for mut identity in identities {
+        let mut identities = Identity::new_cluster(&listed, Parameters::default()).expect("identities");
+        for identity in &mut identities {
             let me = identity.node.0;
             for member in &mut identity.members {
                 member.address = self.network.reached_at(me, member.id.0).parse().expect("HOST:PORT");
             }
-            identity.write(&self.directory(me)).expect("an identity bundle");
         }
+        identities
     }
 }
 

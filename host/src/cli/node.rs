@@ -6,6 +6,7 @@ use core::net::SocketAddr;
 use eventstream_core::config::Parameters;
 use eventstream_host::config::{Config, Key, Settings};
 use eventstream_host::node::{self, Node, StartError, Stopper};
+use eventstream_host::tls;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 use std::{io, thread};
@@ -27,7 +28,7 @@ pub(super) struct Args {
     /// HOST:PORT to listen on; by default the address that the cluster knows
     #[arg(long, value_name = "HOST:PORT")]
     listen: Option<String>,
-    /// The words that let the node listen beyond loopback
+    /// The words that let a node without TLS listen beyond loopback
     #[arg(long, value_name = "WORDS")]
     accept_risk: Option<String>,
     /// auto, shared or split
@@ -75,15 +76,23 @@ fn describe(config: &Config, addresses: &[SocketAddr]) -> String {
     format!(
         "memory, at most:\n{plan}directory: {dir}\nthreads: {threads}\nlimits: {connections} connections of clients; a \
          checkpoint every {checkpoint}\nof the cluster: {members}; {producers} producers, {topics} topics, {event_payload} \
-         bytes in a payload\nnode {node} of cluster {cluster} listens on {addresses}",
+         bytes in a payload\nTLS: {tls}\nnode {node} of cluster {cluster} listens on {addresses}",
         plan = node::memory_plan(config),
         dir = config.dir.display(),
         threads = config.threads.name(),
         members = list(identity.members.iter().map(|member| format!("node {} at {}", member.id, member.address))),
+        tls = describe_tls(config),
         node = identity.node,
         cluster = identity.cluster,
         addresses = list(addresses.iter()),
     )
+}
+
+fn describe_tls(config: &Config) -> String {
+    match &config.tls {
+        Some(tls) => format!("on, this node's certificate is valid until {}", tls::date(tls.valid_until())),
+        None => "off".to_owned(),
+    }
 }
 
 /// The same for programs.
@@ -99,6 +108,7 @@ fn describe_json(config: &Config, addresses: &[SocketAddr]) -> Value {
         "addresses": addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "directory": config.dir,
         "threads": config.threads.name(),
+        "tls": config.tls.as_ref().map(|tls| json!({ "valid_until": tls::date(tls.valid_until()) })),
         "connections": connections,
         "checkpoint_ms": checkpoint.as_millis(),
         "members": members.collect::<Vec<_>>(),

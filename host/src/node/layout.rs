@@ -6,12 +6,13 @@ use super::counters::Counters;
 use super::engine::Engine;
 use super::event::{Command, Event, Role};
 use super::links;
-use super::listener::{Accepted, Door, Handover, Newcomers, listen};
+use super::listener::{Accepted, Door, Handover, MAX_SECURED_NEWCOMERS, Newcomers, listen};
 use super::mailbox::{Bell, COMMANDS, EVENTS, Inbox, Sink};
 use super::memory::StaticPool;
 use crate::clock::Clock;
-use crate::config::ThreadLayout;
+use crate::config::{Config, MemoryPlan, ThreadLayout};
 use crate::identity::Identity;
+use crate::tls::{NodeTls, SESSION_BYTES};
 use eventstream_core::config::MAX_MEMBERS;
 use eventstream_core::wire::Counter;
 use std::io;
@@ -26,6 +27,16 @@ use tokio::task::{LocalSet, spawn_local};
 pub(crate) const MAX_PEER_CONNECTIONS: usize = 64;
 /// Of these, accepted: the others are links that this node has dialled.
 const MAX_INBOUND: usize = MAX_PEER_CONNECTIONS - (MAX_MEMBERS - 1);
+
+/// What the sockets of a node with this configuration add to its plan: a session for each connection that may be under TLS.
+pub(crate) fn memory(config: &Config) -> MemoryPlan {
+    let mut plan = MemoryPlan::default();
+    if config.tls.is_some() {
+        let sessions = config.connections + MAX_PEER_CONNECTIONS + MAX_SECURED_NEWCOMERS;
+        plan.add(format!("TLS: {sessions} sessions"), sessions * SESSION_BYTES);
+    }
+    plan
+}
 
 /// One end of each ring between the engine and the sockets of one kind.
 pub(crate) struct SocketSide {
@@ -49,6 +60,8 @@ pub(crate) struct ClientSockets {
     pub(crate) listeners: Vec<TcpListener>,
     /// Who this node is.
     pub(crate) identity: Arc<Identity>,
+    /// Whether it speaks TLS.
+    pub(crate) tls: Option<NodeTls>,
     /// Connections of clients at a time.
     pub(crate) max_clients: usize,
     /// To the sockets of peers.
@@ -61,6 +74,8 @@ pub(crate) struct PeerSockets {
     pub(crate) side: SocketSide,
     /// Who this node is.
     pub(crate) identity: Arc<Identity>,
+    /// Whether it speaks TLS.
+    pub(crate) tls: Option<NodeTls>,
     /// Accepted connections of other nodes.
     pub(crate) accepted: Accepted,
     /// The node's clock.
@@ -108,11 +123,11 @@ fn spawn<F: Future<Output = Result<(), NodeError>>>(
 impl ClientSockets {
     /// Serves clients until the engine is gone.
     async fn serve(self) -> Result<(), NodeError> {
-        let Self { side, listeners, identity, max_clients, peers } = self;
+        let Self { side, listeners, identity, tls, max_clients, peers } = self;
         let SocketSide { pool, events, commands, bell, counters } = side;
         let hub = Hub::new(pool, events, Arc::clone(&counters));
-        let newcomers = Newcomers::default();
-        let door = Rc::new(Door { identity, clients: Rc::clone(&hub), peers, max_clients, newcomers, counters });
+        let (newcomers, secured, clients) = (Newcomers::default(), Newcomers::default(), Rc::clone(&hub));
+        let door = Rc::new(Door { identity, clients, peers, max_clients, tls, newcomers, secured, counters });
         let mut listening = Vec::with_capacity(listeners.len());
         for listener in listeners {
             let listener = tokio::net::TcpListener::from_std(listener).map_err(NodeError::Socket)?;
@@ -131,10 +146,10 @@ impl ClientSockets {
 impl PeerSockets {
     /// Keeps links to the other nodes, and serves theirs, until the engine is gone.
     async fn serve(self) -> Result<(), NodeError> {
-        let Self { side: SocketSide { pool, events, commands, bell, counters }, identity, accepted, clock } = self;
+        let Self { side: SocketSide { pool, events, commands, bell, counters }, identity, tls, accepted, clock } = self;
         let hub = Hub::new(pool, events, Arc::clone(&counters));
         for peer in identity.peers() {
-            spawn_local(links::keep(Rc::clone(&hub), Arc::clone(&identity), peer.clone(), clock));
+            spawn_local(links::keep(Rc::clone(&hub), Arc::clone(&identity), tls.clone(), peer.clone(), clock));
         }
         let leaving = Rc::clone(&hub);
         spawn_local(async move {

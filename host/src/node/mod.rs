@@ -47,6 +47,9 @@
 //! | connections of clients | setting | `Refused`, closed |
 //! | connections of other nodes | 64 (`layout`) | closed |
 //! | connections that have not said who they are | 256 (`listener`) | the oldest is `Refused`, closed |
+//! | of these, under TLS | 32 (`listener`) | the oldest is closed |
+//! | a TLS handshake | 8 KiB of the other side (`tls`) | closed |
+//! | a session of TLS | 31 KiB (`tls`), in the plan for each connection | it is not read without room for a record in the pool |
 //! | open files | the sum of these and of storage's (`files`) | the node does not start; if a file is missing later, the oldest that has not said who it is goes |
 //! | a frame that was begun | 5 s (`connection`) | `Refused`, closed |
 //! | blocks for clients, for peers | two pools | sockets of that kind are not read (TCP back-pressure) until a block is free |
@@ -73,6 +76,7 @@
 //! | where | what | then |
 //! |---|---|---|
 //! | socket | bad frame, wrong kind for the role, handshake or the rest of a frame too late | `Refused` where possible, that connection is closed |
+//! | TLS | plain text, no certificate of the authority and no token, another node's certificate | `Refused` or an alert, closed |
 //! | handshake of a peer | other cluster, unknown node, other incarnation | `Refused`, closed; the dialler goes on at a slow pace |
 //! | engine | an append whose entries do not follow it | that connection is closed |
 //! | engine | a committed entry that cannot be applied | [`NodeError::Apply`]: the node stops |

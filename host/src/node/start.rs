@@ -74,6 +74,7 @@ const NOTICES: usize = 16;
 pub fn memory_plan(config: &Config) -> MemoryPlan {
     let mut plan = config.memory();
     plan.extend(memory::plan(config));
+    plan.extend(layout::memory(config));
     plan.extend(state::memory(&config.identity.parameters));
     plan.extend(storage::memory());
     plan
@@ -119,6 +120,7 @@ pub(super) fn start(config: &Config) -> Result<Node, StartError> {
         },
         listeners,
         identity: Arc::clone(&identity),
+        tls: config.tls.clone(),
         max_clients: config.connections,
         peers: handover,
     };
@@ -131,6 +133,7 @@ pub(super) fn start(config: &Config) -> Result<Node, StartError> {
             counters: Arc::clone(&counters),
         },
         identity: Arc::clone(&identity),
+        tls: config.tls.clone(),
         accepted,
         clock,
     };
