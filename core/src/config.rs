@@ -73,6 +73,9 @@ pub const RETRY_MAX: Duration = Duration::from_millis(60);
 pub const RESET_RANK_STEP: Duration = Duration::from_millis(10);
 /// A voter that still holds a lease keeps a pre-vote request for this long, in case its own lease ends.
 pub const KEPT_REQUEST: Duration = Duration::from_millis(100);
+/// Members that are all new wait this long for the rest before a majority of them founds the cluster: a node that is up, and
+/// knows of entries, has spoken by then several times.
+pub const FOUNDING_WAIT: Duration = Duration::from_secs(3);
 /// Wall clocks count as agreeing when they lie within this of each other.
 pub const WALL_CLOCK_AGREEMENT: Duration = Duration::from_secs(5);
 /// What a wall clock said counts for this long. Leaders hear it with every answer to a heartbeat.

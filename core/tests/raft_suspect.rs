@@ -188,10 +188,10 @@ fn answers_to_an_earlier_start_of_it_do_not_count() {
 #[test]
 fn who_is_asked_by_a_suspect_names_its_start() {
     let asks = Body::SuspectPreVote { last: at(0, 0), start: 77 };
-    for disk in [Disk::default(), Disk::default().suspect()] {
+    for disk in [Disk::default(), Disk::new(1, None, vec![]).suspect()] {
         let mut node = Node::of(2, 3, disk);
-        node.hear(ms(1), 3, 1, asks, &[]);
-        assert_eq!(node.take_sent(3), [(1, Body::PreVoteIfAll { start: 77 })]);
+        node.hear(ms(1), 3, 2, asks, &[]);
+        assert_eq!(node.take_sent(3), [(2, Body::PreVoteIfAll { start: 77 })]);
     }
     // Also when the request had to wait for the end of a lease.
     let mut node = Node::of(2, 3, Disk::new(4, Some(1), vec![]));
@@ -454,17 +454,136 @@ fn who_lost_a_committed_entry_gets_it_back_from_the_leader_that_has_it() {
     }
 }
 
+/// A cluster of which nothing was ever written.
+fn new_cluster(of: u16) -> World {
+    World::with_disks((0..of).map(|_| Disk::default().suspect()).collect())
+}
+
 #[test]
-fn a_new_cluster_begins_when_all_its_members_are_there() {
+fn a_new_cluster_begins_at_once_when_all_its_members_are_there() {
     for of in 1..=5 {
-        let mut world = World::with_disks((0..of).map(|_| Disk::default().suspect()).collect());
-        world.stop(of);
-        world.run_for(10_000);
-        assert_eq!((world.leader(), world.committed().len()), (None, 0), "one of {of} is missing");
-        world.start(of);
-        let took = world.run_until(|world| world.is_level() && world.is_sound());
+        let took = new_cluster(of).run_until(|world| world.is_level() && world.is_sound());
         assert!(took.as_millis() < 1_500, "{of} members: {took}");
     }
+}
+
+#[test]
+fn a_new_cluster_begins_without_a_minority_after_a_while() {
+    for of in 3..=5 {
+        let mut world = new_cluster(of);
+        let there = of / 2 + 1;
+        (there + 1..=of).for_each(|node| world.stop(node));
+        world.run_for(2_900);
+        assert_eq!((world.leader(), world.committed().len()), (None, 0), "{there} of {of} are there");
+        let took = world.run_until(|world| world.leader().is_some() && world.is_level());
+        assert!(took.as_millis() < 1_000, "{of} members: {took}");
+        (there + 1..=of).for_each(|node| world.start(node));
+        world.run_until(|world| world.is_level() && world.is_sound());
+    }
+}
+
+#[test]
+fn who_was_wiped_does_not_begin_again_with_one_that_never_was() {
+    let mut world = new_cluster(3);
+    world.stop(3);
+    world.run_until(|world| world.leader().is_some() && world.is_level());
+    let leader = world.leader().expect("it was waited for");
+    world.propose(leader);
+    world.run_until(World::is_level);
+    let committed = world.committed().to_vec();
+    (1..=2).for_each(|node| world.stop(node));
+    *world.disk(2) = Disk::default().suspect();
+    (2..=3).for_each(|node| world.start(node));
+    world.run_for(10_000);
+    assert_eq!((world.leader(), world.committed().len()), (None, committed.len()));
+    world.start(1);
+    world.run_until(|world| world.is_level() && world.is_sound());
+    assert!(world.committed().starts_with(&committed));
+}
+
+#[test]
+fn a_minority_of_a_new_cluster_waits() {
+    for of in 2..=5 {
+        let mut world = new_cluster(of);
+        (of / 2 + 1..=of).for_each(|node| world.stop(node));
+        world.run_for(10_000);
+        assert_eq!((world.leader(), world.committed().len()), (None, 0), "{of} members");
+    }
+}
+
+#[test]
+fn a_wiped_member_and_one_that_never_was_do_not_begin_beside_one_that_knows_better() {
+    let mut world = new_cluster(3);
+    world.stop(3);
+    world.run_until(|world| world.leader().is_some() && world.is_level());
+    let leader = world.leader().expect("it was waited for");
+    let wiped = 3 - leader;
+    world.propose(leader);
+    world.run_until(World::is_level);
+    let committed = world.committed().to_vec();
+    (1..=2).for_each(|node| world.stop(node));
+    *world.disk(wiped) = Disk::default().suspect();
+    (1..=3).for_each(|node| world.start(node));
+    world.run_until(|world| world.is_level() && world.is_sound());
+    assert_eq!(world.leader(), Some(leader));
+    assert!(world.committed().starts_with(&committed));
+}
+
+#[test]
+fn who_has_heard_of_entries_founds_nothing() {
+    let knows = [
+        Body::PreVote { last: at(1, 1) },
+        Body::SuspectPreVote { last: at(1, 1), start: 77 },
+        Body::Vote { last: at(1, 1), transfer: false },
+    ];
+    for body in knows {
+        let (mut node, start, _) = asking(2, 3, Disk::default());
+        // An answer of a lower term changes no term.
+        let term = if matches!(body, Body::Vote { .. }) { 0 } else { 1 };
+        node.hear(ms(2_000), 3, term, body, &[]);
+        node.sent.clear();
+        node.timeout(ms(4_000));
+        node.hear(ms(4_000), 1, 1, Body::PreVoteIfNew { start, own: 5 }, &[]);
+        assert_eq!((node.raft.role(), node.raft.term()), (Role::PreCandidate, Term(0)), "{body:?}");
+        node.hear(ms(4_000), 1, 1, Body::SuspectPreVote { last: at(0, 0), start: 9 }, &[]);
+        assert_eq!(node.take_sent(1).last(), Some(&(1, Body::PreVoteIfAll { start: 9 })), "{body:?}");
+    }
+}
+
+#[test]
+fn who_is_new_says_which_start_of_it_is_and_no_other_takes_itself_for_new() {
+    let mut node = Node::of(2, 3, Disk::default().suspect());
+    node.hear(ms(1), 3, 1, Body::SuspectPreVote { last: at(0, 0), start: 77 }, &[]);
+    let told = node.take_sent(3);
+    let [.., (1, Body::PreVoteIfNew { start: 77, own })] = told[..] else { panic!("{told:?}") };
+    for (start, vote) in [(own, GRANTED), (own + 2, IF_ALL), (0, IF_ALL)] {
+        let mut node = Node::of(2, 3, Disk::default().suspect());
+        node.hear(ms(2), 3, 1, Body::FoundingVote { last: at(0, 0), start }, &[]);
+        node.sync_all(ms(3));
+        assert_eq!(node.take_sent(3).last(), Some(&(1, vote)));
+        let suspect = vote == IF_ALL;
+        assert_eq!(node.disk.hard_state, HardState { term: Term(1), vote: Some(id(3)), suspect });
+    }
+}
+
+#[test]
+fn who_founds_names_the_start_of_those_who_are_new() {
+    let (mut node, start, _) = asking(2, 3, Disk::default());
+    node.timeout(ms(4_000));
+    node.hear(ms(4_000), 1, 1, Body::PreVoteIfNew { start: start + 2, own: 5 }, &[]);
+    assert_eq!(node.raft.role(), Role::PreCandidate, "that was for another start of it");
+    node.hear(ms(4_000), 1, 1, Body::PreVoteIfNew { start, own: 5 }, &[]);
+    node.sync_all(ms(4_001));
+    assert_eq!(node.disk.hard_state, HardState { term: Term(1), vote: Some(id(2)), suspect: false });
+    assert_eq!(node.take_sent(1).last(), Some(&(1, Body::FoundingVote { last: at(0, 0), start: 5 })));
+    assert_eq!(node.take_sent(3).last(), Some(&(1, Body::FoundingVote { last: at(0, 0), start: 0 })));
+    node.hear(ms(4_002), 1, 1, GRANTED, &[]);
+    assert_eq!(node.raft.role(), Role::Leader);
+    // Not without the first member.
+    let (mut node, start, _) = asking(2, 3, Disk::default());
+    node.timeout(ms(4_000));
+    node.hear(ms(4_000), 3, 1, Body::PreVoteIfNew { start, own: 5 }, &[]);
+    assert_eq!((node.raft.role(), node.raft.term()), (Role::PreCandidate, Term(0)));
 }
 
 #[test]

@@ -95,6 +95,8 @@ fn raft_body(parts: &Parts) -> Body {
         Body::VoteIfAll { wall_us: c },
         Body::SuspectReply { start: a, round: b, verified: Index(c), matched: Index(a), wall_us: b },
         Body::Cleared { start: b },
+        Body::PreVoteIfNew { start: a, own: b },
+        Body::FoundingVote { last: position, start: c },
     ];
     pick(parts, &all)
 }

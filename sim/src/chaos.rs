@@ -212,10 +212,15 @@ impl World {
         Ok(())
     }
 
-    /// Whether the member's disk may lose what was synced: all others have what they had promised.
+    /// Whether the member's disk may lose what was synced: all others have what they had promised, and those that have
+    /// never taken part could not found the cluster with it.
     fn may_lose(&self, member: usize) -> bool {
-        let mut others = (0..self.plan.members).filter(|&other| other != member).peekable();
-        others.peek().is_some() && others.all(|other| !self.members[other].has_lost)
+        let is_new = |other: usize| other == member || self.members[other].disk.is_new();
+        let new = (0..self.plan.members).filter(|&other| is_new(other)).count();
+        let others = (0..self.plan.members).filter(|&other| other != member);
+        (new <= self.plan.members / 2 || !is_new(0))
+            && self.plan.members > 1
+            && others.map(|other| &self.members[other]).all(|other| !other.has_lost)
     }
 
     /// The peers of a process that is gone are told by its kernel, if that still runs.

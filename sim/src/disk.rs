@@ -103,7 +103,12 @@ impl Disk {
 
     /// Whether a start finds its end damaged, or nothing at all.
     pub(crate) fn is_suspect(&self) -> bool {
-        self.damaged || self.hard_state.term == Term::ZERO
+        self.damaged || self.is_new()
+    }
+
+    /// Whether nothing was ever promised by what is on it.
+    pub(crate) fn is_new(&self) -> bool {
+        self.hard_state.term == Term::ZERO
     }
 
     pub(crate) const fn hard_state(&self) -> HardState {

@@ -188,9 +188,10 @@ impl World {
             return;
         }
         state.has_lost = false;
+        let founds = raft.role() == Role::Candidate;
         let leader = raft.leader().map(slot).filter(|&leader| leader != member);
         trace!(self, "{} is no longer suspect", member + 1);
-        self.stats.count(Happening::Cleared, 1);
+        self.stats.count(if founds { Happening::Founded } else { Happening::Cleared }, 1);
         if let Some(leader) = leader.filter(|_| self.rng.chance(self.plan.crash_after_clearing)) {
             self.crash_soon(leader, Fault::CrashAfterClearing);
         }

@@ -71,6 +71,8 @@ pub(crate) struct Plan {
     pub(crate) wipe: u32,
     /// A member is started for the first time only when it is brought up like one that was down.
     pub(crate) late_first_start: u32,
+    /// ... at the latest.
+    pub(crate) first_start_us: u64,
     /// A leader is gone right after it has cleared a suspect member.
     pub(crate) crash_after_clearing: u32,
     pub(crate) crash_in_truncation: u32,
@@ -145,6 +147,7 @@ impl Plan {
             loss_after_commit: sometimes(rng, 50),
             wipe: if rng.chance(300) { rng.range(20, 400) as u32 } else { 0 },
             late_first_start: if rng.chance(200) { 300 } else { 0 },
+            first_start_us: rng.magnitude(MS, 20_000 * MS),
             crash_after_clearing: if rng.coin() { rng.range(50, 600) as u32 } else { 0 },
             crash_in_truncation: sometimes(rng, 500),
             crash_in_vote: sometimes(rng, 200),
@@ -157,6 +160,11 @@ impl Plan {
             *weight *= u32::from(rng.coin());
         }
         plan
+    }
+
+    /// Whether the faults have stopped.
+    pub(crate) const fn is_calm(&self) -> bool {
+        self.fault_ppm == 0
     }
 
     /// Chooses among the faults that the schedule uses; `None` if it uses none.

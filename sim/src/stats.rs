@@ -111,6 +111,8 @@ counts! {
         Cleared => "suspects cleared",
         /// A suspect member became leader.
         SuspectElected => "suspects elected by all",
+        /// A member and others, all new, began without the rest.
+        Founded => "clusters founded by a majority",
         /// A member removed entries from its log.
         Truncation => "truncations",
         /// A restart continued from a checkpoint, not from the beginning of the log.

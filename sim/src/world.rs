@@ -175,7 +175,7 @@ impl World {
         trace!(self, "{:?}", self.plan);
         for member in 0..self.plan.members {
             if self.rng.chance(self.plan.late_first_start) {
-                let at = self.rng.magnitude(MS, self.plan.down_us);
+                let at = self.rng.magnitude(MS, self.plan.first_start_us);
                 self.stats.fired(Fault::LateFirstStart);
                 self.queue.push(at, Happens::Start { member });
             } else {
@@ -275,7 +275,7 @@ impl World {
             | Happens::Disconnected { member, .. }
             | Happens::Reset { member, .. } => member,
             Happens::Crash { member, boot, fault } => {
-                if self.members[member].is_up() && self.members[member].boot == boot {
+                if !self.plan.is_calm() && self.members[member].is_up() && self.members[member].boot == boot {
                     self.step += 1;
                     self.crash(member, fault)?;
                 }

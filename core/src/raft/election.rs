@@ -28,8 +28,26 @@ pub(super) struct Election {
     /// Votes for this member in its term. Kept while it asks for pre-votes for the next term: a vote that comes late
     /// from a slow disk may still decide.
     votes: Tally,
-    /// The leader asked for this campaign.
-    transfer: bool,
+    campaign: Campaign,
+}
+
+/// Why a member asks for votes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Campaign {
+    /// Nobody leads, and more than half would vote for it, or all.
+    #[default]
+    Ordinary,
+    /// The leader asked for it.
+    Transfer,
+    /// Nobody has ever led: more than half would vote for it, and are all new.
+    Founding,
+}
+
+impl Election {
+    /// Those who would vote for this member, and are new as it is.
+    pub(super) fn new_pre_voters(&self) -> Slots {
+        self.pre_votes.new
+    }
 }
 
 /// What a voter, or somebody that was asked for a pre-vote, has answered.
@@ -38,6 +56,8 @@ pub(super) enum Ballot {
     Granted,
     /// Granted in case that all others grant theirs, because one of the two is suspect.
     IfAll,
+    /// As `IfAll`; and both are new.
+    IfNew,
     Refused,
 }
 
@@ -51,6 +71,8 @@ impl Ballot {
 struct Tally {
     granted: Slots,
     if_all: Slots,
+    /// Those in `if_all` who are new.
+    new: Slots,
     refused: Slots,
 }
 
@@ -59,6 +81,10 @@ impl Tally {
         let into = match ballot {
             Ballot::Granted => &mut self.granted,
             Ballot::IfAll => &mut self.if_all,
+            Ballot::IfNew => {
+                self.new.insert(slot);
+                &mut self.if_all
+            }
             Ballot::Refused => &mut self.refused,
         };
         into.insert(slot);
@@ -105,6 +131,13 @@ impl Raft {
                 }
                 return Standing::Done;
             }
+            Body::PreVoteIfNew { start, own } => {
+                if self.start_if_suspect() == start {
+                    self.peers[slot].new_start = own;
+                    self.handle_pre_vote_reply(now, slot, message.term, Ballot::IfNew);
+                }
+                return Standing::Done;
+            }
             Body::PreVoteReply { granted: false } if message.term <= term => {
                 self.handle_pre_vote_reply(now, slot, message.term, Ballot::Refused);
                 return Standing::Done;
@@ -112,17 +145,21 @@ impl Raft {
             _ => {}
         }
         if message.term > term {
-            if matches!(message.body, Body::Vote { transfer: false, .. }) && self.in_lease_of_another(now, slot) {
+            let asks = matches!(message.body, Body::Vote { transfer: false, .. } | Body::FoundingVote { .. });
+            if asks && self.in_lease_of_another(now, slot) {
                 // A leader that lives is not deposed (Raft thesis, section 4.2.3). If it is us, the candidate is told
                 // so, and tells its term: a member that is ahead in terms is not locked out.
                 self.owe_leader_lives(slot);
                 return Standing::Done;
             }
+            if let Body::FoundingVote { start, .. } = message.body {
+                self.believe_to_be_new(start);
+            }
             self.become_follower(now, message.term);
         } else if message.term < term {
             match message.body {
                 Body::Append { .. } | Body::Heartbeat { .. } => self.owe(slot, Owed::NewerTerm),
-                Body::Vote { .. } => self.owe(slot, Owed::VoteRefused),
+                Body::Vote { .. } | Body::FoundingVote { .. } => self.owe(slot, Owed::VoteRefused),
                 _ => {}
             }
             return Standing::Done;
@@ -261,20 +298,23 @@ impl Raft {
     }
 
     fn count_pre_votes(&mut self, now: Instant) {
-        let Tally { granted, if_all, refused } = self.election.pre_votes;
+        let Tally { granted, if_all, refused, .. } = self.election.pre_votes;
         // A lost one waits for its next turn.
         if self.quorum.result(granted, if_all, refused) == VoteResult::Won {
-            self.campaign(now, false);
+            self.campaign(now, Campaign::Ordinary);
+        } else if self.may_found(now) {
+            self.believe_to_be_new(self.start);
+            self.campaign(now, Campaign::Founding);
         }
     }
 
     /// Asks for votes in the next term, once this node's own is durable.
-    pub(super) fn campaign(&mut self, now: Instant, transfer: bool) {
+    pub(super) fn campaign(&mut self, now: Instant, campaign: Campaign) {
         let term = self.term().next();
         self.become_follower(now, term.prev());
         self.stable.set_hard_state(HardState { term, vote: Some(self.node), ..self.stable.hard_state() });
         self.role = Role::Candidate;
-        self.election.transfer = transfer;
+        self.election.campaign = campaign;
         self.timers.set(Timer::Election, now + self.patience);
         for slot in self.others.iter() {
             self.owe(slot, Owed::Vote);
@@ -342,8 +382,14 @@ impl Raft {
     /// A pre-vote.
     pub(super) fn granted_pre_vote(&self, slot: usize) -> (Term, Body) {
         let Peer { pre_vote_term: term, pre_vote_start: start, .. } = self.peers[slot];
-        let is_plain = start == 0 && self.start_if_suspect() == 0;
-        (term, if is_plain { Body::PreVoteReply { granted: true } } else { Body::PreVoteIfAll { start } })
+        // Who is new asks for the first term.
+        let is_asker_new = start != 0 && term.prev() == Term::ZERO;
+        let body = match start {
+            0 if self.start_if_suspect() == 0 => Body::PreVoteReply { granted: true },
+            _ if is_asker_new && self.is_new() => Body::PreVoteIfNew { start, own: self.start },
+            _ => Body::PreVoteIfAll { start },
+        };
+        (term, body)
     }
 
     /// A request for a vote, once this node's own is on stable storage.
@@ -353,7 +399,11 @@ impl Raft {
         }
         assert_eq!(self.stable.durable(), self.last().index, "the vote was written after the entries");
         self.peers[slot].owed.remove(Owed::Vote);
-        Some(Body::Vote { last: self.last(), transfer: self.election.transfer })
+        let last = self.last();
+        Some(match self.election.campaign {
+            Campaign::Founding => Body::FoundingVote { last, start: self.peers[slot].new_start },
+            campaign => Body::Vote { last, transfer: campaign == Campaign::Transfer },
+        })
     }
 
     /// The connection to a member is back: what was asked of it may not have arrived.

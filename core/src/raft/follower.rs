@@ -1,5 +1,6 @@
 //! A follower: takes what its leader sends, and answers when it is durable (Raft paper, section 5.3).
 
+use super::election::Campaign;
 use super::error::Rejected;
 use super::message::{Body, EntryMeta, LogPosition, Message};
 use super::output::LogView;
@@ -50,7 +51,7 @@ impl Raft {
             }
             // A suspect member cannot win without pre-votes.
             Body::TimeoutNow if self.leader == Some(message.from) && !self.is_suspect() => {
-                self.campaign(now, true);
+                self.campaign(now, Campaign::Transfer);
                 Ok(None)
             }
             Body::Cleared { start } if self.leader == Some(message.from) => {

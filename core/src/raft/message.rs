@@ -141,6 +141,21 @@ pub enum Body {
         /// Which start of the follower it is about.
         start: u64,
     },
+    /// As [`PreVoteIfAll`](Self::PreVoteIfAll), to a member with an empty disk from another that has one.
+    PreVoteIfNew {
+        /// As the request said.
+        start: u64,
+        /// Names this start of the sender's process.
+        own: u64,
+    },
+    /// As [`Vote`](Self::Vote), from one that a majority of members with empty disks would vote for: a receiver that has
+    /// one, and has said so, may take itself for new.
+    FoundingVote {
+        /// The last entry of the sender's log: none.
+        last: LogPosition,
+        /// Names the start of the receiver's process that has answered with [`PreVoteIfNew`](Self::PreVoteIfNew); zero if none has.
+        start: u64,
+    },
 }
 
 impl Body {
@@ -160,7 +175,7 @@ impl Body {
         let of = |position: LogPosition| position.index.0.max(position.term.0);
         match *self {
             Self::PreVote { last } | Self::Vote { last, .. } => of(last),
-            Self::SuspectPreVote { last, start } => of(last).max(start),
+            Self::SuspectPreVote { last, start } | Self::FoundingVote { last, start } => of(last).max(start),
             Self::Append { prev, count, commit } => of(prev).saturating_add(count.into()).max(commit.0),
             Self::AppendAccepted { matched } => matched.0,
             Self::AppendRejected { rejected, hint } => of(hint).max(rejected.0),
@@ -170,6 +185,7 @@ impl Body {
                 start.max(round).max(verified.0).max(matched.0)
             }
             Self::PreVoteIfAll { start } | Self::Cleared { start } => start,
+            Self::PreVoteIfNew { start, own } => start.max(own),
             Self::PreVoteReply { .. } | Self::VoteReply { .. } | Self::VoteIfAll { .. } | Self::TimeoutNow => 0,
         }
     }

@@ -75,6 +75,7 @@ mod election;
 mod error;
 mod faults;
 mod follower;
+mod founding;
 mod message;
 mod output;
 mod peer;
@@ -101,6 +102,7 @@ use crate::time::{Duration, Instant};
 use configuration::Slots;
 use election::{Ballot, Election, Standing};
 use follower::Following;
+use founding::Founding;
 use peer::{Owed, Peer};
 use quorum::Majority;
 use random::Random;
@@ -174,6 +176,7 @@ pub struct Raft {
     stable: Stable,
     /// Committed, as far as this member knows. At most `stable.last()`.
     commit: Index,
+    founding: Founding,
     election: Election,
     following: Following,
     leading: Leading,
@@ -230,6 +233,7 @@ impl Raft {
             leader: None,
             stable: Stable::new(restored),
             commit: restored.applied.index,
+            founding: Founding::new(now),
             election: Election::default(),
             following: Following { verified: restored.applied.index, ..Following::default() },
             leading: Leading::default(),
@@ -351,11 +355,14 @@ impl Raft {
         view: &impl LogView,
     ) -> Result<Option<(Index, Index)>, Rejected> {
         let slot = self.admit(message, entries)?;
+        self.founding.hear(message);
         if self.check_term(now, slot, message) == Standing::Done {
             return Ok(None);
         }
         match (message.body, self.role) {
-            (Body::Vote { last, .. }, _) => self.handle_vote(now, slot, message, last),
+            (Body::Vote { last, .. } | Body::FoundingVote { last, .. }, _) => {
+                self.handle_vote(now, slot, message, last)
+            }
             (Body::VoteReply { granted, .. }, _) => self.count_vote(now, slot, Ballot::of(granted)),
             (Body::VoteIfAll { .. }, _) => self.count_vote(now, slot, Ballot::IfAll),
             (_, Role::Leader) => self.step_leader(now, slot, message, view)?,

@@ -16,6 +16,8 @@ pub(super) struct Peer {
     pub(super) pre_vote_term: Term,
     /// ... and the start of its process that it named with it, if it is suspect; else zero.
     pub(super) pre_vote_start: u64,
+    /// The start of its process that has told us last that it is new; zero if none has.
+    pub(super) new_start: u64,
     /// Its pre-vote request, if that waits for the end of our lease.
     pub(super) kept: Option<Kept>,
     /// Where its log stands, while we lead.
@@ -43,6 +45,7 @@ impl Peer {
         owed: OwedSet::NONE,
         pre_vote_term: Term::ZERO,
         pre_vote_start: 0,
+        new_start: 0,
         kept: None,
         progress: Progress::new(Index(1)),
         heard: Instant::ZERO,

@@ -43,7 +43,11 @@ impl Raft {
 
     /// This member's vote for itself.
     pub(super) fn own_ballot(&self) -> Ballot {
-        if self.start_if_suspect() == 0 { Ballot::Granted } else { Ballot::IfAll }
+        match self.start_if_suspect() {
+            0 => Ballot::Granted,
+            _ if self.is_new() => Ballot::IfNew,
+            _ => Ballot::IfAll,
+        }
     }
 
     /// The answer to heartbeats and appends. Does not wait for storage, and says what has got there.

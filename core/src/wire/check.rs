@@ -262,7 +262,9 @@ impl Check for raft::Message {
         counters([self.term.0])?;
         match self.body {
             Body::PreVote { last } | Body::Vote { last, .. } => position(last),
-            Body::SuspectPreVote { last, start } => position(last).and(counters([start])),
+            Body::SuspectPreVote { last, start } | Body::FoundingVote { last, start } => {
+                position(last).and(counters([start]))
+            }
             Body::VoteReply { wall_us, .. } | Body::VoteIfAll { wall_us } => counters([wall_us]),
             Body::Append { prev, count, commit } => {
                 range(usize::from(count) <= MAX_APPEND_ENTRIES)?;
@@ -277,6 +279,7 @@ impl Check for raft::Message {
                 counters([start, round, verified.0, matched.0, wall_us])
             }
             Body::PreVoteIfAll { start } | Body::Cleared { start } => counters([start]),
+            Body::PreVoteIfNew { start, own } => counters([start, own]),
             Body::PreVoteReply { .. } | Body::TimeoutNow => Ok(()),
         }
     }
