@@ -98,8 +98,24 @@ pub(crate) fn from_hex(text: &str) -> Option<[u8; 32]> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use crate::identity::Identity;
+    use eventstream_core::config::Parameters;
+
+    /// What a node speaks TLS with, and a client of its cluster.
+    pub(crate) fn sides() -> (NodeTls, Tls) {
+        let out = tempfile::tempdir().expect("a directory");
+        let nodes = [(NodeId(1), "127.0.0.1:9001".parse().expect("an address"))];
+        let mut identities = Identity::new_cluster(&nodes, Parameters::default()).expect("an identity");
+        let minted = Minted::new(&mut identities, 4_000_000_000).expect("certificates");
+        minted.write_node(NodeId(1), out.path()).expect("written");
+        let client = minted.write_client(out.path()).expect("written");
+        let (certificate, key) = (client.join("client.pem"), client.join("client.key"));
+        let files = TlsFiles { ca: client.join("ca.pem"), credential: Credential::Certificate { certificate, key } };
+        let node = NodeTls::load(out.path(), &identities[0], 1_000_000_000).expect("a good bundle").expect("TLS");
+        (node, Tls::load(&files).expect("good files"))
+    }
 
     #[test]
     fn hexadecimal_digits_come_back_as_the_bytes_that_they_were() {

@@ -1,10 +1,13 @@
 //! Clusters whose nodes speak TLS, as real processes: they survive what clusters without it survive, and who cannot show
 //! that he belongs to them is refused while another client's acknowledgements go on.
 
+use core::net::SocketAddr;
 use core::time::Duration;
 use eventstream_core::config::Parameters;
 use eventstream_core::id::{Incarnation, NodeId, ShardId};
-use eventstream_core::wire::{Control, Frame, Hello, MAX_CONTROL_LEN, Refusal, Role, Token, VERSION};
+use eventstream_core::wire::{
+    Control, Frame, HEADER_LEN, Header, Hello, Kind, MAX_CONTROL_LEN, Refusal, Role, StartAt, Subscribe, Token, VERSION,
+};
 use eventstream_host::checksum::CRC;
 use eventstream_host::client::{LinkError, Options, Probe, status};
 use eventstream_host::config::{ConfigErrors, Key, Settings};
@@ -15,8 +18,9 @@ use eventstream_testbed::{Cluster, Ledger, Load, Network, Progress, Spoke};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use socket2::{Domain, Socket, Type};
 use std::fs;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -87,15 +91,25 @@ fn a_leader_is_killed_under_load_beyond_loopback_and_nothing_is_lost() {
     cluster.assert_none_ended();
 }
 
+/// Somebody who publishes until this is dropped, which it also is by what fails meanwhile.
+struct Publishing<'a>(&'a Progress);
+
+impl Drop for Publishing<'_> {
+    fn drop(&mut self) {
+        self.0.ask_to_end();
+    }
+}
+
 /// Runs `meanwhile` while somebody publishes, who is given to it to be looked at.
 fn beside_a_publisher(cluster: &Cluster, meanwhile: impl FnOnce(&Progress)) {
     let (servers, tls) = (cluster.servers(), Tls::load(&cluster.certificate()).expect("good files"));
     let (load, progress, clients) = (load("good", u64::MAX), Progress::default(), cluster.clients());
     std::thread::scope(|scope| {
         let publisher = scope.spawn(|| clients.run(async || load.run_over(&servers, Some(tls), &progress).await));
+        let until_then = Publishing(&progress);
         progress.wait_for(1);
         meanwhile(&progress);
-        progress.ask_to_end();
+        drop(until_then);
         publisher.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     });
 }
@@ -111,8 +125,10 @@ fn shown(issued: &Issued) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'stati
     (vec![certificate], PrivateKeyDer::from_pem_slice(issued.key.as_bytes()).expect("a key"))
 }
 
-/// What a node answers to a hello: `Ok` for a welcome, a refusal, or the alert of TLS.
-fn answer(cluster: &Cluster, node: Spoke, certificate: Option<&Issued>, hello: Hello) -> Result<(), Answer> {
+/// A connection under TLS whose handshake has not begun.
+type Secured = StreamOwned<ClientConnection, TcpStream>;
+
+fn secured(cluster: &Cluster, tcp: TcpStream, certificate: Option<&Issued>) -> Secured {
     let ca = fs::read(cluster.root().join("ca/ca.pem")).expect("the authority");
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(&ca).expect("a certificate")).expect("an authority");
@@ -127,20 +143,33 @@ fn answer(cluster: &Cluster, node: Spoke, certificate: Option<&Issued>, hello: H
     };
     let name = ServerName::try_from("node.eventstream").expect("a name");
     let tls = ClientConnection::new(Arc::new(config), name).expect("a configuration");
-    let tcp = TcpStream::connect(cluster.server(node)).expect("the node listens");
     tcp.set_read_timeout(Some(BROKEN)).expect("an option");
-    let mut stream = StreamOwned::new(tls, tcp);
+    StreamOwned::new(tls, tcp)
+}
+
+fn say(stream: &mut Secured, message: &Control<'_>) -> io::Result<()> {
     let mut frame = vec![0; MAX_CONTROL_LEN];
-    let len = Control::Hello(hello).encode(ShardId(0), &mut frame, CRC).expect("a good message");
-    let mut answer = vec![0; MAX_CONTROL_LEN];
-    let read = stream.write_all(&frame[..len]).and_then(|()| {
-        stream.read_exact(&mut answer[..48])?;
-        let len = u32::from_le_bytes(answer[12..16].try_into().expect("four bytes")) as usize + 56;
-        stream.read_exact(&mut answer[48..len])?;
-        Ok(len)
-    });
-    let len = read.map_err(|error| Answer::Alert(error.to_string()))?;
-    let frame = Frame::check(&answer[..len], CRC).expect("a good frame");
+    let len = message.encode(ShardId(0), &mut frame, CRC).expect("a good message");
+    stream.write_all(&frame[..len])
+}
+
+/// The next frame, whatever it is.
+fn hear(stream: &mut Secured) -> io::Result<Vec<u8>> {
+    let mut frame = vec![0; HEADER_LEN];
+    stream.read_exact(&mut frame)?;
+    let header = Header::parse(frame.first_chunk().expect("a header"), CRC).expect("a good header");
+    frame.resize(header.frame_len(), 0);
+    stream.read_exact(&mut frame[HEADER_LEN..])?;
+    Ok(frame)
+}
+
+/// What a node answers to a hello: `Ok` for a welcome, a refusal, or the alert of TLS.
+fn answer(cluster: &Cluster, node: Spoke, certificate: Option<&Issued>, hello: Hello) -> Result<(), Answer> {
+    let tcp = TcpStream::connect(cluster.server(node)).expect("the node listens");
+    let mut stream = secured(cluster, tcp, certificate);
+    let answer = say(&mut stream, &Control::Hello(hello)).and_then(|()| hear(&mut stream));
+    let answer = answer.map_err(|error| Answer::Alert(error.to_string()))?;
+    let frame = Frame::check(&answer, CRC).expect("a good frame");
     match Control::decode(frame.header().kind, frame.payload()).expect("a good message") {
         Control::Welcome(_) => Ok(()),
         Control::Refused(refused) => {
@@ -232,6 +261,42 @@ fn counters(cluster: &Cluster) -> Vec<(String, u64)> {
     let mut counted: Vec<_> = counted.map(|counter| (counter.name, counter.count)).collect();
     counted.sort();
     counted
+}
+
+#[test]
+fn who_reads_late_gets_all_to_the_last_byte() {
+    let _alone = alone();
+    let (cluster, mut minted) = start(1, Network::loopback(1));
+    let _leader = cluster.leader();
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    socket.set_recv_buffer_size(4_096).expect("an option");
+    let address: SocketAddr = cluster.server(1).parse().expect("an address");
+    socket.connect(&address.into()).expect("the node listens");
+    let mut stream = secured(&cluster, socket.into(), Some(&minted.authority().client().expect("a certificate")));
+    say(&mut stream, &Control::Hello(hello(None, Role::Client))).expect("the node reads");
+    hear(&mut stream).expect("a welcome");
+    let subscribe = Subscribe { subscription: 1, topic: "much", from: StartAt::Latest };
+    say(&mut stream, &Control::Subscribe(subscribe)).expect("the node reads");
+    let mut next = || {
+        let frame = hear(&mut stream).expect("the node goes on where it was");
+        *Frame::check(&frame, CRC).expect("a good frame").header()
+    };
+    while next().kind != Kind::CaughtUp {}
+
+    // More than the sockets hold, and less than what a node keeps for a client that does not read: the last of it is under
+    // way to a socket that is full.
+    let (servers, tls) = (cluster.servers(), Tls::load(&cluster.certificate()).expect("good files"));
+    let (load, progress) = (load("much", 3_000), Progress::default());
+    let ledger = cluster.clients().run(async || load.run_over(&servers, Some(tls), &progress).await);
+    assert_eq!(ledger.acked.len() as u64, load.total());
+    let mut events = 0;
+    while events < load.total() {
+        let header = next();
+        if header.kind == Kind::Batch {
+            events += u64::from(header.event_count);
+        }
+    }
+    assert_eq!(events, load.total());
 }
 
 #[test]

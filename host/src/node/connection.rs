@@ -363,3 +363,34 @@ impl Table {
         self.slots[usize::from(conn.slot)].connection = None;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::memory::pool;
+    use crate::tls::tests::sides;
+    use tokio::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn what_tls_has_taken_and_the_socket_has_not_is_waited_for() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let dialled = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("it listens");
+            let mut ours = Stream::plain(listener.accept().await.expect("a connection").0);
+            let mut theirs = Stream::plain(dialled);
+            let (node, client) = sides();
+            tokio::try_join!(ours.secure(node.accept()), theirs.secure(client.dial())).expect("they trust each other");
+            let (_reading, socket) = ours.into_split();
+            let connection = Table::default().insert(Role::Client, socket);
+            let frame = pool(1).take().expect("a block").split_to(1_000).freeze();
+            // Nobody reads: in the end the socket is full.
+            while connection.socket.try_flush().expect("an open connection") {
+                connection.queue.borrow_mut().push(frame.clone());
+                connection.flush().expect("an open connection");
+            }
+            assert!(connection.queue.borrow().is_empty(), "the session has taken it all");
+            assert!(connection.is_blocked.get(), "and it has not left");
+        });
+    }
+}

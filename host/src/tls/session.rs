@@ -150,10 +150,7 @@ fn bound<S: SideData>(tls: &mut ConnectionCommon<S>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::Identity;
-    use crate::tls::{Credential, Minted, NodeTls, Tls, TlsFiles};
-    use eventstream_core::config::Parameters;
-    use eventstream_core::id::NodeId;
+    use crate::tls::tests::sides;
     use std::collections::VecDeque;
 
     /// One direction of a socket that gives and takes at most `portion` bytes, and nothing every other time.
@@ -215,16 +212,8 @@ mod tests {
 
     /// A node's session, and a client's with its certificate.
     fn sessions() -> (Session, Session) {
-        let out = tempfile::tempdir().expect("a directory");
-        let nodes = [(NodeId(1), "127.0.0.1:9001".parse().expect("an address"))];
-        let mut identities = Identity::new_cluster(&nodes, Parameters::default()).expect("an identity");
-        let minted = Minted::new(&mut identities, 4_000_000_000).expect("certificates");
-        minted.write_node(NodeId(1), out.path()).expect("written");
-        let client = minted.write_client(out.path()).expect("written");
-        let (certificate, key) = (client.join("client.pem"), client.join("client.key"));
-        let files = TlsFiles { ca: client.join("ca.pem"), credential: Credential::Certificate { certificate, key } };
-        let node = NodeTls::load(out.path(), &identities[0], 1_000_000_000).expect("a good bundle").expect("TLS");
-        (Session::new(node.accept()), Session::new(Tls::load(&files).expect("good files").dial()))
+        let (node, client) = sides();
+        (Session::new(node.accept()), Session::new(client.dial()))
     }
 
     fn goes_on<T>(result: io::Result<T>) -> Option<T> {
