@@ -23,6 +23,8 @@ use tokio::signal::unix::{SignalKind, signal};
 const STARTUP: Duration = Duration::from_secs(60);
 /// Between two looks at the starting nodes.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
+/// Looks at a leader after which a node that is still suspect, since it has a long log to get, is waited for no more.
+const SETTLED: u32 = 40;
 const BASE_PORT: u16 = 9_001;
 
 /// Run a local cluster: one process per node, until Ctrl-C.
@@ -170,6 +172,7 @@ async fn handle_end(args: &Args, children: &mut Children, ended: &Ended, output:
 async fn wait_for_leader(members: &[Member], options: &Options) -> Result<NodeId, Failure> {
     let clock = Clock::start();
     let mut progress = Progress::start(clock);
+    let mut looks = 0;
     let deadline = clock.now() + eventstream_core::time::Duration::from_micros(STARTUP.as_micros() as u64);
     while clock.now() < deadline {
         let mut reports = Vec::new();
@@ -179,11 +182,13 @@ async fn wait_for_leader(members: &[Member], options: &Options) -> Result<NodeId
         let serves = |report: &&StatusReport| {
             report.role == NodeRole::Leader && report.commit == report.applied && report.commit.0 > 0
         };
-        // One that is suspect, as new nodes are, is not one to go on without another.
-        let are_sound = reports.iter().all(|report| report.role != NodeRole::Suspect);
-        if let Some(leader) = reports.iter().find(serves).filter(|_| are_sound) {
-            progress.end();
-            return Ok(leader.node);
+        if let Some(leader) = reports.iter().find(serves) {
+            looks += 1;
+            // New nodes are suspect for a moment: until then the cluster cannot go on without one of them.
+            if looks > SETTLED || reports.iter().all(|report| report.role != NodeRole::Suspect) {
+                progress.end();
+                return Ok(leader.node);
+            }
         }
         progress.tell(|| "waiting for a leader".to_owned());
         tokio::time::sleep(LOOK_AGAIN).await;
