@@ -537,16 +537,16 @@ fn who_has_heard_of_entries_founds_nothing() {
         Body::Vote { last: at(1, 1), transfer: false },
     ];
     for body in knows {
-        let (mut node, start, _) = asking(2, 3, Disk::default());
+        let (mut node, start, _) = asking(1, 3, Disk::default());
         // An answer of a lower term changes no term.
         let term = if matches!(body, Body::Vote { .. }) { 0 } else { 1 };
         node.hear(ms(2_000), 3, term, body, &[]);
         node.sent.clear();
         node.timeout(ms(4_000));
-        node.hear(ms(4_000), 1, 1, Body::PreVoteIfNew { start, own: 5 }, &[]);
+        node.hear(ms(4_000), 2, 1, Body::PreVoteIfNew { start, own: 5 }, &[]);
         assert_eq!((node.raft.role(), node.raft.term()), (Role::PreCandidate, Term(0)), "{body:?}");
-        node.hear(ms(4_000), 1, 1, Body::SuspectPreVote { last: at(0, 0), start: 9 }, &[]);
-        assert_eq!(node.take_sent(1).last(), Some(&(1, Body::PreVoteIfAll { start: 9 })), "{body:?}");
+        node.hear(ms(4_000), 2, 1, Body::SuspectPreVote { last: at(0, 0), start: 9 }, &[]);
+        assert_eq!(node.take_sent(2).last(), Some(&(1, Body::PreVoteIfAll { start: 9 })), "{body:?}");
     }
 }
 
@@ -567,23 +567,37 @@ fn who_is_new_says_which_start_of_it_is_and_no_other_takes_itself_for_new() {
 }
 
 #[test]
-fn who_founds_names_the_start_of_those_who_are_new() {
-    let (mut node, start, _) = asking(2, 3, Disk::default());
+fn the_first_member_founds_and_names_the_start_of_those_who_are_new() {
+    let (mut node, start, _) = asking(1, 3, Disk::default());
     node.timeout(ms(4_000));
-    node.hear(ms(4_000), 1, 1, Body::PreVoteIfNew { start: start + 2, own: 5 }, &[]);
+    node.hear(ms(4_000), 2, 1, Body::PreVoteIfNew { start: start + 2, own: 5 }, &[]);
     assert_eq!(node.raft.role(), Role::PreCandidate, "that was for another start of it");
-    node.hear(ms(4_000), 1, 1, Body::PreVoteIfNew { start, own: 5 }, &[]);
+    node.hear(ms(4_000), 2, 1, Body::PreVoteIfNew { start, own: 5 }, &[]);
+    node.sent.clear();
+    node.poll();
+    assert_eq!(node.take_sent(2), [], "not before it has written so");
     node.sync_all(ms(4_001));
-    assert_eq!(node.disk.hard_state, HardState { term: Term(1), vote: Some(id(2)), suspect: false });
-    assert_eq!(node.take_sent(1).last(), Some(&(1, Body::FoundingVote { last: at(0, 0), start: 5 })));
-    assert_eq!(node.take_sent(3).last(), Some(&(1, Body::FoundingVote { last: at(0, 0), start: 0 })));
-    node.hear(ms(4_002), 1, 1, GRANTED, &[]);
+    assert_eq!(node.disk.hard_state, HardState { term: Term(1), vote: Some(id(1)), suspect: false });
+    let word = |start| (1, Body::FoundingVote { last: at(0, 0), start });
+    assert_eq!(node.take_sent(2).last(), Some(&word(5)));
+    assert_eq!(node.take_sent(3).last(), Some(&word(0)));
+    // It is said again to those who may not have heard it.
+    node.timeout(ms(5_000));
+    assert!(node.take_sent(2).contains(&word(5)));
+    node.hear(ms(5_001), 2, 1, GRANTED, &[]);
     assert_eq!(node.raft.role(), Role::Leader);
-    // Not without the first member.
-    let (mut node, start, _) = asking(2, 3, Disk::default());
-    node.timeout(ms(4_000));
-    node.hear(ms(4_000), 3, 1, Body::PreVoteIfNew { start, own: 5 }, &[]);
-    assert_eq!((node.raft.role(), node.raft.term()), (Role::PreCandidate, Term(0)));
+}
+
+#[test]
+fn no_other_member_founds() {
+    for of in [3, 5] {
+        let (mut node, start, _) = asking(2, of, Disk::default());
+        node.timeout(ms(4_000));
+        for other in (1..of).filter(|&other| other != 2) {
+            node.hear(ms(4_000), other, 1, Body::PreVoteIfNew { start, own: 5 }, &[]);
+        }
+        assert_eq!((node.raft.role(), node.raft.term()), (Role::PreCandidate, Term(0)), "of {of}");
+    }
 }
 
 #[test]

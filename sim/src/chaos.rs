@@ -212,13 +212,13 @@ impl World {
         Ok(())
     }
 
-    /// Whether the member's disk may lose what was synced: all others have what they had promised, and those that have
-    /// never taken part could not found the cluster with it.
+    /// Whether the member's disk may lose what was synced: all others have what they had promised, and, if it is the first
+    /// member, those that have never taken part are too few to found the cluster with it.
     fn may_lose(&self, member: usize) -> bool {
         let is_new = |other: usize| other == member || self.members[other].disk.is_new();
         let new = (0..self.plan.members).filter(|&other| is_new(other)).count();
         let others = (0..self.plan.members).filter(|&other| other != member);
-        (new <= self.plan.members / 2 || !is_new(0))
+        (new <= self.plan.members / 2 || member != 0)
             && self.plan.members > 1
             && others.map(|other| &self.members[other]).all(|other| !other.has_lost)
     }

@@ -276,8 +276,13 @@ impl Raft {
         self.election.pre_votes = Tally::default();
         self.election.pre_votes.count(self.own, self.own_ballot());
         self.retry_after(now, 0);
+        // Members that are new wait for the founder's word, and a lost one is not asked for.
+        let founds = self.election.campaign == Campaign::Founding && self.stable.hard_state().vote == Some(self.node);
         for slot in self.others.iter() {
             self.peers[slot].owed.remove(Owed::Vote);
+            if founds {
+                self.owe(slot, Owed::Vote);
+            }
             self.owe(slot, Owed::PreVote);
         }
         self.count_pre_votes(now);

@@ -1,9 +1,9 @@
 //! The first election of a cluster for which not all members are there (`docs/suspect.md`).
 //!
 //! A member that finds nothing on its disk is suspect. When all are there they elect with the votes of all; that is the
-//! rule, and takes no time. But a machine may come days after the others. So after [`FOUNDING_WAIT`] a majority of members
-//! that are all [**new**](Raft::is_new), with the first member among them, begins without the rest: they take themselves
-//! for what they look like.
+//! rule, and takes no time. But a machine may come days after the others. So after [`FOUNDING_WAIT`] the first member
+//! begins without the rest, with a majority of members that are all [**new**](Raft::is_new): they take themselves for what
+//! they look like.
 //!
 //! They are wrong in one case: the first member was wiped, the others of them never took part, and all that know
 //! better are down. Anybody who is up and holds an entry is heard long before that time.
@@ -17,8 +17,8 @@ use crate::config::FOUNDING_WAIT;
 use crate::id::{Index, Term};
 use crate::time::Instant;
 
-/// The slot of the first member, which has the lowest number. A founding without it would be wrong too if any other was
-/// wiped.
+/// The slot of the first member, which has the lowest number. It alone founds, and has written so before anybody else
+/// hears of it: so nobody has ever led a cluster whose first member never wrote a term.
 const FIRST: usize = 0;
 
 /// What a member knows of whether its cluster has begun.
@@ -59,8 +59,8 @@ impl Raft {
     pub(super) fn may_found(&self, now: Instant) -> bool {
         let voters = self.election.new_pre_voters();
         self.is_new()
+            && self.own == FIRST
             && now >= self.founding.from
-            && voters.contains(FIRST)
             && self.quorum.result(voters, Slots::NONE, Slots::NONE) == VoteResult::Won
     }
 

@@ -148,8 +148,8 @@ pub enum Body {
         /// Names this start of the sender's process.
         own: u64,
     },
-    /// As [`Vote`](Self::Vote), from one that a majority of members with empty disks would vote for: a receiver that has
-    /// one, and has said so, may take itself for new.
+    /// As [`Vote`](Self::Vote), from the first member, if a majority of members with empty disks would vote for it: a receiver
+    /// that has one, and has said so, may take itself for new.
     FoundingVote {
         /// The last entry of the sender's log: none.
         last: LogPosition,

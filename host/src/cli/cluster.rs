@@ -172,7 +172,7 @@ async fn handle_end(args: &Args, children: &mut Children, ended: &Ended, output:
 async fn wait_for_leader(members: &[Member], options: &Options) -> Result<NodeId, Failure> {
     let clock = Clock::start();
     let mut progress = Progress::start(clock);
-    let mut looks = 0;
+    let (mut looks, mut seen) = (0, None);
     let deadline = clock.now() + eventstream_core::time::Duration::from_micros(STARTUP.as_micros() as u64);
     while clock.now() < deadline {
         let mut reports = Vec::new();
@@ -183,18 +183,20 @@ async fn wait_for_leader(members: &[Member], options: &Options) -> Result<NodeId
             report.role == NodeRole::Leader && report.commit == report.applied && report.commit.0 > 0
         };
         if let Some(leader) = reports.iter().find(serves) {
-            looks += 1;
+            (looks, seen) = (looks + 1, Some(leader.node));
             // New nodes are suspect for a moment: until then the cluster cannot go on without one of them.
-            if looks > SETTLED || reports.iter().all(|report| report.role != NodeRole::Suspect) {
-                progress.end();
-                return Ok(leader.node);
+            let is_sound = |report: &StatusReport| report.role != NodeRole::Suspect;
+            if looks > SETTLED || reports.len() == members.len() && reports.iter().all(is_sound) {
+                break;
             }
         }
         progress.tell(|| "waiting for a leader".to_owned());
         tokio::time::sleep(LOOK_AGAIN).await;
     }
     progress.end();
-    Err(Failure::failed(format_args!("no leader after {} s: the nodes' log.txt may tell why", STARTUP.as_secs())))
+    let none =
+        || Failure::failed(format_args!("no leader after {} s: the nodes' log.txt may tell why", STARTUP.as_secs()));
+    seen.ok_or_else(none)
 }
 
 fn announce(

@@ -151,8 +151,11 @@ async fn receive(mut stream: Stream, place: Place, door: Rc<Door>) {
         settled = settle(&mut stream, &door) => settled,
         () = place.notified() => {
             door.counters.add(Counter::NewcomerPushedOut);
-            let _what_is_not_taken_at_once_is_not_heard =
-                stream.try_write(&message::refused_connection(Refusal::TooManyConnections, ""));
+            // Before its handshake who speaks TLS takes a word in plain for a broken node.
+            if door.tls.is_none() {
+                let _what_is_not_taken_at_once_is_not_heard =
+                    stream.try_write(&message::refused_connection(Refusal::TooManyConnections, ""));
+            }
             None
         }
     };

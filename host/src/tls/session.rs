@@ -11,9 +11,12 @@ const MAX_HANDSHAKE: usize = 8 * 1024;
 const MAX_UNSENT: usize = 4 * 1024;
 /// Bytes of a record, which has to be there as a whole before any of it can be read; more than what is in one.
 pub(crate) const MAX_PULL: usize = 16_384 + 2_048 + 5;
+/// Bytes that may come with nothing to read in them: a record that is not whole yet, and changes of keys. Who sends more
+/// wants no answer: it would hold the thread, since a read that finds nothing to read goes on.
+const MAX_IDLE: usize = MAX_PULL + 4 * 1024;
 /// What a session holds in memory, at most: a record that is not whole yet, what is not sent, and its state with what the
 /// handshake left. What is decrypted goes straight into the pool: who reads has [room](MAX_PULL) for it.
-pub(crate) const SESSION_BYTES: usize = MAX_PULL + MAX_UNSENT + MAX_HANDSHAKE;
+pub(crate) const SESSION_BYTES: usize = MAX_IDLE + MAX_UNSENT + MAX_HANDSHAKE;
 
 /// One side of a TLS connection.
 #[derive(Debug)]
@@ -23,6 +26,8 @@ pub(crate) struct Session {
     decrypted: usize,
     /// Bytes that the handshake has taken so far.
     shaken: usize,
+    /// Bytes since then, or since there was something to read.
+    idle: Idle,
     /// The other side has said that it sends no more.
     is_over: bool,
 }
@@ -35,7 +40,7 @@ impl Session {
             Connection::Client(client) => bound(client),
             Connection::Server(server) => bound(server),
         }
-        Self { tls, decrypted: 0, shaken: 0, is_over: false }
+        Self { tls, decrypted: 0, shaken: 0, idle: Idle(0), is_over: false }
     }
 
     /// Whether the handshake goes on.
@@ -72,9 +77,10 @@ impl Session {
         if was_shaking {
             self.shaken += count;
             if self.shaken > MAX_HANDSHAKE {
-                let long = rustls::Error::General("a handshake that is too long".to_owned());
-                return Err(io::Error::new(ErrorKind::InvalidData, long));
+                return Err(broken_off("a handshake that is too long"));
             }
+        } else if self.idle.is_too_long(count, self.decrypted) {
+            return Err(broken_off("much that is about nothing"));
         }
         if count == 0 && !self.is_over { Err(ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
     }
@@ -143,6 +149,22 @@ impl Session {
     }
 }
 
+/// What came without anything to read in it.
+#[derive(Clone, Copy, Debug)]
+struct Idle(usize);
+
+impl Idle {
+    /// Takes `count` bytes more, after which there are `decrypted` bytes to read.
+    fn is_too_long(&mut self, count: usize, decrypted: usize) -> bool {
+        self.0 = if decrypted > 0 { 0 } else { self.0 + count };
+        self.0 > MAX_IDLE
+    }
+}
+
+fn broken_off(why: &str) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, rustls::Error::General(why.to_owned()))
+}
+
 fn bound<S: SideData>(tls: &mut ConnectionCommon<S>) {
     tls.set_buffer_limit(Some(MAX_UNSENT));
 }
@@ -152,6 +174,15 @@ mod tests {
     use super::*;
     use crate::tls::tests::sides;
     use std::collections::VecDeque;
+
+    #[test]
+    fn who_sends_much_with_nothing_to_read_in_it_is_broken_off_with() {
+        let mut idle = Idle(0);
+        assert!(!idle.is_too_long(MAX_PULL, 0), "a record of the largest size, but for its last byte");
+        assert!(!idle.is_too_long(1, 16_384));
+        assert!((0..MAX_IDLE / 32).all(|_| !idle.is_too_long(32, 0)), "changes of keys");
+        assert!(idle.is_too_long(32, 0));
+    }
 
     /// One direction of a socket that gives and takes at most `portion` bytes, and nothing every other time.
     struct Pipe {
