@@ -13,7 +13,7 @@ const MAX_UNSENT: usize = 4 * 1024;
 pub(crate) const MAX_PULL: usize = 16_384 + 2_048 + 5;
 /// Bytes that may come with nothing to read in them: a record that is not whole yet, and changes of keys. Who sends more
 /// wants no answer: it would hold the thread, since a read that finds nothing to read goes on.
-const MAX_IDLE: usize = MAX_PULL + 4 * 1024;
+const MAX_IDLE: usize = MAX_PULL + 512;
 /// What a session holds in memory, at most: a record that is not whole yet, what is not sent, and its state with what the
 /// handshake left. What is decrypted goes straight into the pool: who reads has [room](MAX_PULL) for it.
 pub(crate) const SESSION_BYTES: usize = MAX_IDLE + MAX_UNSENT + MAX_HANDSHAKE;
@@ -180,8 +180,8 @@ mod tests {
         let mut idle = Idle(0);
         assert!(!idle.is_too_long(MAX_PULL, 0), "a record of the largest size, but for its last byte");
         assert!(!idle.is_too_long(1, 16_384));
-        assert!((0..MAX_IDLE / 32).all(|_| !idle.is_too_long(32, 0)), "changes of keys");
-        assert!(idle.is_too_long(32, 0));
+        assert!((0..MAX_IDLE / 27).all(|_| !idle.is_too_long(27, 0)), "changes of keys");
+        assert!(idle.is_too_long(27, 0));
     }
 
     /// One direction of a socket that gives and takes at most `portion` bytes, and nothing every other time.
