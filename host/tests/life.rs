@@ -96,6 +96,17 @@ fn two_restarts_in_the_same_second() {
 }
 
 #[test]
+fn a_node_that_is_left_alone_says_for_whom_it_waits() {
+    let _alone = alone();
+    let mut cluster = start();
+    [2, 3].into_iter().for_each(|node| cluster.kill(node));
+    cluster.await_log(1, "no node leads");
+    cluster.await_log(1, "waiting for node 2, node 3\n");
+    cluster.start_node(3);
+    cluster.await_log(1, " leads\n");
+}
+
+#[test]
 fn a_node_killed_at_any_stage_of_its_start_starts_again() {
     let _alone = alone();
     if !Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_ok_and(|status| status.success()) {
