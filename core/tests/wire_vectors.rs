@@ -10,7 +10,7 @@ use eventstream_core::raft::{Body, LogPosition, Message};
 use eventstream_core::receipt::{Durability, RunReceipt, RunRefusal};
 use eventstream_core::wire::{
     Batch, Control, Counters, Frame, Header, Hello, Kind, List, MAX_CONTROL_LEN, MAX_FRAME_LEN, NamedCount, Ping,
-    Receipt, Role, seal, stamp,
+    Receipt, Role, Token, seal, stamp,
 };
 
 const CRC: Crc32 = Crc32::portable();
@@ -48,6 +48,13 @@ fn hello() {
     let role = Role::Peer { node: NodeId(2), incarnation: Incarnation(first) };
     let hello = Hello { version_min: 1, version_max: 1, cluster: Some(ClusterId(second)), role };
     assert_control(include_str!("vectors/hello.hex"), &Control::Hello(hello));
+}
+
+#[test]
+fn hello_with_a_token() {
+    let role = Role::TokenClient { token: Token(core::array::from_fn(|at| 0x30 + at as u8)) };
+    let hello = Hello { version_min: 1, version_max: 1, cluster: None, role };
+    assert_control(include_str!("vectors/hello_token.hex"), &Control::Hello(hello));
 }
 
 #[test]
