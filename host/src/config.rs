@@ -12,7 +12,7 @@ pub use check::{Config, ThreadLayout};
 pub use memory::MemoryPlan;
 pub use source::{Origin, Settings};
 
-use core::fmt;
+use crate::errors::Errors;
 use std::path::PathBuf;
 
 /// Prefix of the environment's variables that configure a node.
@@ -90,23 +90,8 @@ impl Key {
     }
 }
 
-/// Everything that is wrong with a configuration; never empty. Displayed as one line each.
-#[derive(Debug)]
-pub struct ConfigErrors(pub Vec<ConfigError>);
-
-impl fmt::Display for ConfigErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (position, error) in self.0.iter().enumerate() {
-            if position > 0 {
-                f.write_str("\n")?;
-            }
-            error.fmt(f)?;
-        }
-        Ok(())
-    }
-}
-
-impl core::error::Error for ConfigErrors {}
+/// Everything that is wrong with a configuration.
+pub type ConfigErrors = Errors<ConfigError>;
 
 /// One thing that is wrong with a configuration.
 #[derive(Debug, thiserror::Error)]

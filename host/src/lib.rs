@@ -4,6 +4,7 @@ pub mod checksum;
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod errors;
 pub mod identity;
 pub mod node;
 pub mod reference;

@@ -2,6 +2,7 @@
 
 use super::{ACCEPTED_RISK, ConfigError, ConfigErrors, Key, MemoryPlan, Origin, Settings};
 use crate::clock::Clock;
+use crate::errors::Errors;
 use crate::identity::{Address, Identity};
 use crate::tls::NodeTls;
 use core::net::SocketAddr;
@@ -108,7 +109,7 @@ impl Settings {
                 checkpoint,
                 memory_limit_bytes,
             }),
-            _ => Err(ConfigErrors(reading.errors)),
+            _ => Err(Errors(reading.errors)),
         }
     }
 }

@@ -4,6 +4,7 @@ use super::bundle::{Pair, Trusted, read};
 use super::error::{TlsError, TlsErrors};
 use super::{ANY_NODE, from_hex, provider, server_name, verify};
 use crate::clock::Clock;
+use crate::errors::Errors;
 use core::fmt;
 use eventstream_core::wire::{Role, Token};
 use rustls::client::Resumption;
@@ -64,10 +65,10 @@ impl Tls {
             (Ok(trusted), Ok(pair), Ok(token)) => (trusted, pair, token),
             (trusted, pair, token) => {
                 let wrong = trusted.err().into_iter().chain(pair.err()).chain(token.err());
-                return Err(TlsErrors(wrong.flatten().collect()));
+                return Err(Errors(wrong.flatten().collect()));
             }
         };
-        let config = configure(&trusted, pair.as_ref()).map_err(|error| TlsErrors(vec![error]))?;
+        let config = configure(&trusted, pair.as_ref()).map_err(|error| Errors(vec![error]))?;
         Ok(Self { config: Arc::new(config), token })
     }
 

@@ -1,26 +1,11 @@
 //! What can be wrong with the files of TLS.
 
-use core::fmt;
+use crate::errors::Errors;
 use std::io;
 use std::path::PathBuf;
 
-/// Everything that is wrong; never empty. Displayed as one line each.
-#[derive(Debug)]
-pub struct TlsErrors(pub Vec<TlsError>);
-
-impl fmt::Display for TlsErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (position, error) in self.0.iter().enumerate() {
-            if position > 0 {
-                f.write_str("\n")?;
-            }
-            error.fmt(f)?;
-        }
-        Ok(())
-    }
-}
-
-impl core::error::Error for TlsErrors {}
+/// Everything that is wrong with them.
+pub type TlsErrors = Errors<TlsError>;
 
 /// One thing that is wrong with the files of TLS.
 #[derive(Debug, thiserror::Error)]

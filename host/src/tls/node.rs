@@ -3,6 +3,7 @@
 use super::bundle::{Pair, Trusted};
 use super::error::{TlsError, TlsErrors};
 use super::{NODE_FOLDER, node_name, provider, token_hash, verify};
+use crate::errors::Errors;
 use crate::identity::Identity;
 use core::fmt;
 use eventstream_core::id::{ClusterId, NodeId};
@@ -42,7 +43,7 @@ impl NodeTls {
         let folder = directory.join(NODE_FOLDER);
         let Some(tls) = &me.tls else {
             return match folder.exists() {
-                true => Err(TlsErrors(vec![TlsError::NotInIdentity { folder }])),
+                true => Err(Errors(vec![TlsError::NotInIdentity { folder }])),
                 false => Ok(None),
             };
         };
@@ -51,10 +52,10 @@ impl NodeTls {
         let (trusted, pair) = match (trusted, pair) {
             (Ok(trusted), Ok(pair)) => (trusted, pair),
             (trusted, pair) => {
-                return Err(TlsErrors(trusted.err().into_iter().chain(pair.err()).flatten().collect()));
+                return Err(Errors(trusted.err().into_iter().chain(pair.err()).flatten().collect()));
             }
         };
-        Self::new(&trusted, &pair, me, tls.token_hash, now).map(Some).map_err(|error| TlsErrors(vec![error]))
+        Self::new(&trusted, &pair, me, tls.token_hash, now).map(Some).map_err(|error| Errors(vec![error]))
     }
 
     fn new(trusted: &Trusted, pair: &Pair, me: &Identity, token_hash: [u8; 32], now: u64) -> Result<Self, TlsError> {
