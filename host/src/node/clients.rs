@@ -53,7 +53,9 @@ struct Client {
     unanswered: usize,
     /// Its subscriptions.
     subscriptions: Vec<u32>,
-    /// It is being closed, since it does not read.
+    /// It is being closed: it has had its last word, and nothing that it still says is heard or counted.
+    is_closing: bool,
+    /// It is being closed at once, since it does not read, and what it held is coming back.
     is_cut: bool,
 }
 
@@ -104,9 +106,14 @@ impl Clients {
         self.find(conn).map(|client| &mut client.subscriptions)
     }
 
+    /// Whether the client is there, and not being closed.
+    pub(crate) fn is_open(&mut self, conn: ConnId) -> bool {
+        self.find_open(conn).is_some()
+    }
+
     /// Whether the client reads what it is sent: there is room for more deliveries.
     pub(crate) fn has_room(&mut self, conn: ConnId) -> bool {
-        self.find(conn).is_some_and(|client| client.unread < CLIENT_QUEUE)
+        self.find_open(conn).is_some_and(|client| client.unread < CLIENT_QUEUE)
     }
 
     /// Takes a batch of `bytes` into the client's window; false if it does not fit.
@@ -129,7 +136,7 @@ impl Clients {
     /// Whether the reader may read a piece of some `bytes` for the client: one at a time, and only if less than that is
     /// unread. If not, [`Self::sent`] or [`Self::read`] follows.
     pub(crate) fn may_be_read_for(&mut self, conn: ConnId, bytes: usize) -> bool {
-        let Some(client) = self.find(conn) else { return false };
+        let Some(client) = self.find_open(conn) else { return false };
         if client.unread >= bytes {
             self.mark(conn);
             return false;
@@ -166,14 +173,10 @@ impl Clients {
     /// closed now.
     pub(crate) fn say(&mut self, conn: ConnId, message: &Control<'_>) -> bool {
         let share = self.share();
-        match self.find(conn) {
-            None => return false,
-            Some(client) if client.is_cut => return false,
-            Some(client) if client.said > share => {
-                self.cut(conn, Counter::ClientUnreadMuch);
-                return false;
-            }
-            Some(_) => {}
+        let Some(client) = self.find_open(conn) else { return false };
+        if client.said > share {
+            self.cut(conn, Counter::ClientUnreadMuch);
+            return false;
         }
         match self.scribe.write(message) {
             Some(frame) => {
@@ -196,9 +199,9 @@ impl Clients {
         if is_short { pool.free() * BLOCK_LEN / SHARE_OF_REST } else { MAX_UNREAD }
     }
 
-    /// Refuses something.
+    /// Refuses something. One that is being closed hears it no more, so it is not counted either.
     pub(crate) fn refuse(&mut self, conn: ConnId, about: About, reason: Refusal) {
-        if self.find(conn).is_some() {
+        if self.is_open(conn) {
             self.counters.add(of_refusal(reason));
         }
         self.say(conn, &Control::Refused(Refused { about, reason, detail: "" }));
@@ -211,13 +214,13 @@ impl Clients {
 
     /// Sends a frame; `said` of its bytes lie where messages are written.
     fn put(&mut self, conn: ConnId, frame: SharedFrame, said: usize) {
-        let Some(client) = self.find(conn) else { return };
+        let Some(client) = self.find_open(conn) else { return };
         client.unread += frame.len();
         client.unmarked += frame.len();
         client.said += said;
         client.unmarked_said += said;
         let is_to_be_marked = client.unmarked >= MARK_EVERY || client.unmarked_said >= MARK_SAID_EVERY;
-        let is_stuck = client.unread > MAX_UNREAD && !client.is_cut;
+        let is_stuck = client.unread > MAX_UNREAD;
         self.outbox.send(Command::Send { conn, frame });
         if is_to_be_marked {
             self.mark(conn);
@@ -239,6 +242,8 @@ impl Clients {
                 return;
             }
             match since {
+                // It goes by itself, with what it holds.
+                _ if client.is_closing => {}
                 Some(since) if slowest.is_none_or(|(oldest, _)| since < oldest) => slowest = Some((since, conn)),
                 Some(_) => {}
                 None => self.mark(conn),
@@ -261,16 +266,21 @@ impl Clients {
 
     /// Closes a connection when all that was said has left. [`Self::close`] follows when it is closed.
     pub(crate) fn disconnect(&mut self, conn: ConnId) {
+        let Some(client) = self.find_open(conn) else { return };
+        client.is_closing = true;
         self.outbox.send(Command::Close { conn });
     }
 
     /// Closes the connection of one that does not read: it would not hear a word more, and memory waits for what it holds.
     fn cut(&mut self, conn: ConnId, counter: Counter) {
+        let Some(client) = self.find_open(conn) else { return };
+        (client.is_closing, client.is_cut) = (true, true);
         self.counters.add(counter);
-        if let Some(client) = self.find(conn) {
-            client.is_cut = true;
-        }
         self.outbox.send(Command::Cut { conn });
+    }
+
+    fn find_open(&mut self, conn: ConnId) -> Option<&mut Client> {
+        self.find(conn).filter(|client| !client.is_closing)
     }
 
     fn find(&mut self, conn: ConnId) -> Option<&mut Client> {
@@ -290,6 +300,7 @@ impl Client {
             is_read_for: false,
             unanswered: 0,
             subscriptions: Vec::new(),
+            is_closing: false,
             is_cut: false,
         }
     }
@@ -300,6 +311,7 @@ mod tests {
     use super::*;
     use crate::node::mailbox::{Inbox, one_to_one};
     use crate::node::memory::pool;
+    use eventstream_core::wire::Pong;
 
     fn cut(clients: &mut Clients, commands: &mut Inbox<Command, COMMANDS>) -> Vec<u16> {
         clients.outbox.flush();
@@ -340,6 +352,43 @@ mod tests {
         clients.close(slow);
         clients.part_with_slowest();
         assert_eq!(cut(&mut clients, &mut commands), [0; 0], "the last one reads");
+        assert_eq!(clients.counters.count(Counter::ClientUnreadLong), 2, "one for each");
+    }
+
+    #[test]
+    fn a_client_that_cannot_be_answered_is_closed_and_counted_once() {
+        let (outbox, mut commands) = one_to_one(&Default::default(), &Default::default());
+        let pool = pool(1);
+        let mut clients = Clients::new(outbox, Scribe::new(pool), Arc::default());
+        let conn = ConnId { slot: 0, generation: 1 };
+        clients.open(conn);
+        let taken = pool.take().expect("a fresh pool");
+        let pong = Control::Pong(Pong { number: 1 });
+        (0..3).for_each(|_| assert!(!clients.say(conn, &pong)));
+        clients.refuse(conn, About::Connection, Refusal::Busy);
+        drop(taken);
+        assert!(!clients.say(conn, &pong), "it is being closed");
+        clients.outbox.flush();
+        let commands: Vec<Command> = core::iter::from_fn(|| commands.pop()).collect();
+        assert!(matches!(commands[..], [Command::Close { .. }]), "{commands:?}");
+        let counted = [Counter::ClientUnanswerable, Counter::Busy].map(|counter| clients.counters.count(counter));
+        assert_eq!(counted, [1, 0]);
+    }
+
+    #[test]
+    fn what_is_refused_to_one_that_does_not_read_any_more_is_not_counted() {
+        let (outbox, mut commands) = one_to_one(&Default::default(), &Default::default());
+        let mut clients = Clients::new(outbox, Scribe::new(pool(1)), Arc::default());
+        let conn = ConnId { slot: 0, generation: 1 };
+        clients.open(conn);
+        let frame = pool(1).take().expect("a fresh pool").freeze();
+        (0..=MAX_UNREAD / frame.len()).for_each(|_| clients.send(conn, frame.clone()));
+        clients.send(conn, frame);
+        clients.refuse(conn, About::Connection, Refusal::Busy);
+        clients.disconnect(conn);
+        assert_eq!(cut(&mut clients, &mut commands), [conn.slot], "once");
+        let counted = [Counter::ClientUnreadMuch, Counter::Busy].map(|counter| clients.counters.count(counter));
+        assert_eq!(counted, [1, 0]);
     }
 
     #[test]

@@ -180,13 +180,15 @@ impl Peers {
         Some(peer)
     }
 
-    /// Closes a connection that broke the rules.
-    pub(crate) fn part_with(&mut self, conn: ConnId, misstep: Misstep) {
+    /// Closes a connection that broke the rules; what else has come on it is nobody's word, and is not
+    /// [heard](Self::heard). Returns what that means.
+    pub(crate) fn part_with(&mut self, conn: ConnId, misstep: Misstep) -> Option<Loss> {
         self.counters.add(match misstep {
             Misstep::Impostor => Counter::PeerImpostor,
             Misstep::OutOfStep => Counter::PeerOutOfStep,
         });
         self.outbox.send(Command::Close { conn });
+        self.closed(conn)
     }
 
     /// Answers a handshake.
@@ -546,6 +548,21 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_that_broke_the_rules_is_heard_no_more_and_ends_a_process_that_is_gone() {
+        let (_, mut peers, _inbox) = linked();
+        let inbound = |generation| ConnId { slot: 1, generation };
+        peers.inbound_opened(NodeId(2), inbound(1));
+        assert!(peers.heard(inbound(1), Instant::ZERO).is_some());
+        assert_eq!(peers.part_with(inbound(1), Misstep::OutOfStep), None);
+        assert!(peers.heard(inbound(1), Instant::ZERO).is_none());
+        assert!(peers.gone(NodeId(2)), "nothing that it says is heard");
+        peers.inbound_opened(NodeId(2), inbound(2));
+        assert!(!peers.gone(NodeId(2)), "what it sent is still coming in");
+        assert_eq!(peers.part_with(inbound(2), Misstep::OutOfStep), Some(Loss::Process(NodeId(2))));
+        assert_eq!(peers.closed(inbound(2)), None, "that is known");
+    }
+
+    #[test]
     fn what_was_read_for_a_link_that_is_gone_is_not_sent() {
         let (me, mut peers, mut inbox) = linked();
         let (pool, tail) = (pool(4), Tail::new(Index(9), 1 << 20));
@@ -628,5 +645,6 @@ mod tests {
         }
         assert_eq!(heard, 10_000);
         assert!(unread.len() < 10_000);
+        assert_eq!(peers.counters.count(Counter::PeerUnread), 1, "one link, given up once");
     }
 }

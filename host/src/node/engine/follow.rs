@@ -26,7 +26,7 @@ impl Engine {
         match taken {
             Ok(Some(append)) => self.follow(conn, append),
             Ok(None) => {}
-            Err(misstep) => self.peers.part_with(conn, misstep),
+            Err(misstep) => self.part_with_peer(conn, misstep),
         }
     }
 
@@ -39,8 +39,13 @@ impl Engine {
                 taken.for_each(|(meta, frame)| self.tail.push(meta.index, frame));
             }
             Ok(None) => {}
-            Err(_) => self.peers.part_with(conn, Misstep::OutOfStep),
+            Err(_) => self.part_with_peer(conn, Misstep::OutOfStep),
         }
         self.act();
+    }
+
+    fn part_with_peer(&mut self, conn: ConnId, misstep: Misstep) {
+        let loss = self.peers.part_with(conn, misstep);
+        self.take_loss(loss);
     }
 }

@@ -106,16 +106,24 @@ impl Engine {
                 let job = self.peers.sent(conn, bytes, &self.tail, self.pools.shortage());
                 self.read_for_peer(job);
             }
-            Event::Closed { conn } => match self.peers.closed(conn) {
-                Some(Loss::Link(node)) => self.replica.handle_disconnected(self.now, node),
-                Some(Loss::Process(node)) => self.replica.handle_reset(self.now, node),
-                None => {}
-            },
+            Event::Closed { conn } => {
+                let loss = self.peers.closed(conn);
+                self.take_loss(loss);
+            }
             Event::Reset { peer } => {
                 if self.peers.gone(peer) {
                     self.replica.handle_reset(self.now, peer);
                 }
             }
+        }
+    }
+
+    /// A connection with another node is closed.
+    pub(super) fn take_loss(&mut self, loss: Option<Loss>) {
+        match loss {
+            Some(Loss::Link(node)) => self.replica.handle_disconnected(self.now, node),
+            Some(Loss::Process(node)) => self.replica.handle_reset(self.now, node),
+            None => {}
         }
     }
 

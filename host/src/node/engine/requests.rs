@@ -36,8 +36,11 @@ pub(super) fn answer_open(
 }
 
 impl Engine {
-    /// A frame of a client.
+    /// A frame of a client. What lies behind the one that cost a client its connection is not heard.
     pub(super) fn take_request(&mut self, conn: ConnId, header: &Header, runs: u16, frame: OwnFrame) {
+        if !self.clients.is_open(conn) {
+            return;
+        }
         if header.kind == Kind::Batch {
             return self.take_batch(conn, header, runs, frame);
         }

@@ -9,8 +9,9 @@ use crate::node::acks::{Request, Waiter};
 use crate::node::event::{Command, ConnId, Role};
 use crate::node::legal::payload;
 use crate::node::mailbox::{COMMANDS, Sink, many_to_one, one_to_one};
-use crate::node::memory::{OwnFrame, SharedFrame};
+use crate::node::memory::{CLIENT_INFLIGHT, OwnFrame, SharedFrame};
 use crate::node::message::{SHARD, Scribe};
+use crate::node::peers::Misstep;
 use crate::node::reader::{Job, Purpose, ReadError};
 use crate::node::state;
 use crate::node::subscriptions::{Pace, Subscription};
@@ -22,7 +23,10 @@ use eventstream_core::config::Parameters;
 use eventstream_core::id::{Epoch, LogTime, Offset, ProducerId, Sequence, TopicId};
 use eventstream_core::raft::{self, Body, HardState, LogPosition, Message};
 use eventstream_core::replica;
-use eventstream_core::wire::{Control, Header, Kind, MAX_FRAME_LEN, OVERHEAD, StatusRequest, peek, seal, stamp};
+use eventstream_core::wire::{
+    About, Control, Counter, HEADER_LEN, Header, Kind, MAX_FRAME_LEN, OVERHEAD, Refusal, StatusRequest, peek, seal,
+    stamp,
+};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 use tempfile::TempDir;
@@ -38,6 +42,8 @@ struct Gate {
     gate: Mutex<()>,
     /// Writes that have come to it.
     came: AtomicUsize,
+    /// The disk behind it is nearly full.
+    is_disk_low: AtomicBool,
 }
 
 impl Gate {
@@ -88,7 +94,7 @@ impl LogStore for Gated {
     }
 
     fn is_disk_low(&self) -> bool {
-        self.store.is_disk_low()
+        self.gate.is_disk_low.load(Ordering::Relaxed) || self.store.is_disk_low()
     }
 
     fn close(&mut self) -> Result<(), StoreError> {
@@ -214,18 +220,73 @@ impl Bench {
 
     /// Another node says something.
     fn hear(&mut self, from: u16, term: Term, body: Body) {
+        self.hear_on(inbound(from), from, term, body);
+    }
+
+    /// The same on some connection.
+    fn hear_on(&mut self, conn: ConnId, from: u16, term: Term, body: Body) {
         let incarnation = self.engine.identity.member(NodeId(from)).expect("a member").incarnation;
         let message = Message { from: NodeId(from), to: NodeId(1), incarnation, term, body };
         let mut bytes = self.engine.pools.peers.take().expect("a block");
         let len = Control::Peer(message).encode(SHARD, &mut bytes, CRC).expect("a good message");
         bytes.truncate(len);
-        self.bring(from, bytes);
+        self.bring_on(conn, bytes);
     }
 
     /// Another node sends a frame.
     fn bring(&self, from: u16, bytes: OwnFrame) {
-        let header = peek(&bytes, CRC).expect("a good frame").expect("a whole header");
-        at_once(self.from_peers.send(Event::Frame { conn: inbound(from), header, runs: 0, bytes }));
+        self.bring_on(inbound(from), bytes);
+    }
+
+    fn bring_on(&self, conn: ConnId, bytes: OwnFrame) {
+        at_once(self.from_peers.send(Event::Frame { conn, header: header(&bytes), runs: 0, bytes }));
+    }
+
+    /// A client connects.
+    fn open(&self, slot: u16) -> ConnId {
+        let conn = ConnId { slot, generation: 1 };
+        at_once(self.from_clients.send(Event::Opened { conn, role: Role::Client }));
+        conn
+    }
+
+    /// A client sends a batch with one event of the longest kind.
+    fn publish(&self, conn: ConnId, number: u64) {
+        let frame = long_batch(number);
+        let mut bytes = self.engine.pools.clients.take().expect("a block");
+        bytes.truncate(frame.len());
+        bytes.copy_from_slice(&frame);
+        at_once(self.from_clients.send(Event::Frame { conn, header: header(&bytes), runs: 1, bytes }));
+    }
+
+    /// A client sends what is no message, in a frame that is as it should be.
+    fn say_nonsense(&self, conn: ConnId) {
+        let mut bytes = self.engine.pools.clients.take().expect("a block");
+        bytes[HEADER_LEN] = 0xEE;
+        let sealed = Header::of(Kind::Subscribe, &bytes[HEADER_LEN..=HEADER_LEN], CRC);
+        let len = seal(&mut bytes, &sealed, CRC);
+        bytes.truncate(len);
+        at_once(self.from_clients.send(Event::Frame { conn, header: header(&bytes), runs: 0, bytes }));
+    }
+
+    /// What was refused to clients since the last call, and `None` for every connection that is to be closed.
+    fn refused(&mut self) -> Vec<Option<(About, Refusal)>> {
+        let commands: Vec<Command> = core::iter::from_fn(|| self.to_clients.pop()).collect();
+        self.to_clients.made_room();
+        let refused = commands.iter().filter_map(|command| match command {
+            Command::Send { frame, .. } => match Control::decode(header(frame).kind, payload(frame)) {
+                Ok(Control::Refused(refused)) => Some(Some((refused.about, refused.reason))),
+                _ => None,
+            },
+            Command::Close { .. } | Command::Cut { .. } => Some(None),
+            Command::Mark { .. } | Command::Leave => None,
+        });
+        refused.collect()
+    }
+
+    /// What was counted since the start.
+    fn counted(&self) -> Vec<(Counter, u64)> {
+        let all = Counter::ALL.iter().map(|&counter| (counter, self.engine.counters.count(counter)));
+        all.filter(|(_, count)| *count > 0).collect()
     }
 
     /// A client asks for the status.
@@ -310,16 +371,22 @@ fn empty(index: u64, term: u64) -> [u8; OVERHEAD] {
     frame
 }
 
-/// The frame of an entry with one event of the longest kind.
-fn batch(index: u64, term: u64) -> Vec<u8> {
-    let (producer, sequence) = (ProducerId([1; 16]), Sequence(index - 1));
+/// A client's batch with one event of the longest kind, the producer's `number`-th.
+fn long_batch(number: u64) -> Vec<u8> {
+    let (producer, sequence) = (ProducerId([1; 16]), Sequence(number - 1));
     let source = Source::Producer { producer, epoch: Epoch(1), sequence, after_gap: false };
     let mut builder = BatchBuilder::new(vec![0; MAX_FRAME_LEN]);
     let payload = vec![1; eventstream_core::config::MAX_EVENT_PAYLOAD];
     let event = eventstream_core::batch::Event { topic: "t", source, time_us: 1, key: b"", payload: &payload };
     builder.push(&event).expect("it fits");
-    let (mut frame, len) = builder.finish(SHARD, 1, 1, CRC);
+    let (mut frame, len) = builder.finish(SHARD, number, 1, CRC);
     frame.truncate(len);
+    frame
+}
+
+/// The frame of an entry with one event of the longest kind.
+fn batch(index: u64, term: u64) -> Vec<u8> {
+    let mut frame = long_batch(index);
     stamp(&mut frame, Index(index), Term(term), LogTime(index), CRC);
     frame
 }
@@ -510,5 +577,148 @@ fn clients_that_do_not_read_leave_memory_for_answers_to_one_that_does() {
     }
     assert_eq!(answers, ROUNDS);
     assert!(deaf.len() < 60, "some had to go");
+    bench.stop();
+}
+
+#[test]
+fn what_lies_behind_the_frame_that_cost_a_client_its_connection_is_not_heard() {
+    let mut bench = Bench::alone();
+    let conn = bench.open(0);
+    bench.step();
+    bench.refused();
+    bench.say_nonsense(conn);
+    bench.say_nonsense(conn);
+    bench.publish(conn, 1);
+    let proposed = bench.engine.tail.end();
+    bench.step();
+    assert_eq!(bench.refused(), [Some((About::Connection, Refusal::Malformed)), None], "told once, closed once");
+    assert_eq!(bench.counted(), [(Counter::MessageMalformed, 1)]);
+    assert_eq!(bench.engine.tail.end(), proposed, "nothing was proposed");
+    bench.stop();
+}
+
+#[test]
+fn what_lies_behind_the_message_that_cost_a_node_its_connection_is_not_obeyed() {
+    let heartbeat = |term| (Term(term), Body::Heartbeat { commit: Index(0), round: 1 });
+    for (misstep, counter) in [(Misstep::Impostor, Counter::PeerImpostor), (Misstep::OutOfStep, Counter::PeerOutOfStep)]
+    {
+        let mut bench = Bench::new(3, |_| {});
+        bench.connect(&[2]);
+        let term = bench.engine.replica.raft().term();
+        let misstep = |bench: &mut Bench| match misstep {
+            // On node 2's connection node 3 says something, or an entry comes that nothing announces.
+            Misstep::Impostor => {
+                let (term, body) = heartbeat(7);
+                bench.hear_on(inbound(2), 3, term, body);
+            }
+            Misstep::OutOfStep => {
+                let mut bytes = bench.engine.pools.peers.take().expect("a block");
+                bytes[..OVERHEAD].copy_from_slice(&empty(5, 2));
+                bytes.truncate(OVERHEAD);
+                bench.bring(2, bytes);
+            }
+        };
+        misstep(&mut bench);
+        misstep(&mut bench);
+        let (of_leader, body) = heartbeat(9);
+        bench.hear(2, of_leader, body);
+        misstep(&mut bench);
+        bench.step();
+        assert_eq!(bench.counted(), [(counter, 1)], "one connection, one misstep");
+        assert_eq!(bench.engine.replica.raft().term(), term, "the good message between them is not obeyed");
+        let closed = core::iter::from_fn(|| bench.to_peers.pop());
+        let closed = closed.filter(|command| matches!(command, Command::Close { conn } if *conn == inbound(2)));
+        assert_eq!(closed.count(), 1);
+        bench.stop();
+    }
+}
+
+#[test]
+fn each_batch_beyond_what_a_client_may_have_unanswered_is_refused_and_counted() {
+    let mut bench = Bench::alone();
+    let gate = Arc::clone(&bench.gate);
+    let closed = gate.close();
+    let conn = bench.open(0);
+    let fit = u64::from(CLIENT_INFLIGHT) / long_batch(1).len() as u64;
+    (1..=fit + 3).for_each(|number| bench.publish(conn, number));
+    bench.step();
+    let expected: Vec<_> = (fit + 1..=fit + 3).map(|number| Some((About::Batch(number), Refusal::Busy))).collect();
+    assert_eq!(bench.refused(), expected);
+    assert_eq!(bench.counted(), [(Counter::Busy, 3)]);
+    drop(closed);
+    bench.stop();
+}
+
+#[test]
+fn a_batch_that_is_not_durable_in_time_has_an_unknown_outcome_once() {
+    let mut bench = Bench::alone();
+    let gate = Arc::clone(&bench.gate);
+    let closed = gate.close();
+    let conn = bench.open(0);
+    bench.publish(conn, 1);
+    bench.publish(conn, 2);
+    bench.step();
+    assert_eq!((bench.refused(), bench.counted()), (Vec::new(), Vec::new()), "it is waited for");
+    for _ in 0..2 {
+        bench.engine.now += CLIENT_PATIENCE;
+        bench.engine.expire_requests();
+    }
+    bench.engine.flush();
+    assert_eq!(bench.refused(), [1, 2].map(|number| Some((About::Batch(number), Refusal::OutcomeUnknown))));
+    assert_eq!(bench.counted(), [(Counter::OutcomeUnknown, 2)]);
+    drop(closed);
+    bench.stop();
+}
+
+#[test]
+fn a_leader_that_stops_takes_nothing_new_and_tells_who_waits_where_to_go() {
+    let mut bench = Bench::new(3, |_| {});
+    let term = bench.elect();
+    bench.step();
+    [2, 3].into_iter().for_each(|node| bench.hear(node, term, Body::AppendAccepted { matched: Index(1) }));
+    let conn = bench.open(0);
+    bench.publish(conn, 1);
+    bench.step();
+    bench.ask_to_stop();
+    bench.publish(conn, 2);
+    bench.step();
+    assert_eq!(bench.refused(), [Some((About::Batch(2), Refusal::Stopping))]);
+    assert_eq!(bench.counted(), [(Counter::Stopping, 1)]);
+    bench.hear(2, Term(term.0 + 1), Body::Heartbeat { commit: Index(0), round: 1 });
+    bench.step();
+    let elsewhere = Refusal::NotLeader { term: Term(term.0 + 1), leader: Some(NodeId(2)) };
+    assert_eq!(bench.refused(), [Some((About::Batch(1), elsewhere))]);
+    assert_eq!(bench.counted(), [(Counter::NotLeader, 1), (Counter::Stopping, 1)]);
+    bench.stop();
+}
+
+#[test]
+fn what_is_under_way_when_a_node_alone_stops_is_refused_and_counted() {
+    let mut bench = Bench::alone();
+    let gate = Arc::clone(&bench.gate);
+    let closed = gate.close();
+    let conn = bench.open(0);
+    bench.publish(conn, 1);
+    bench.step();
+    bench.ask_to_stop();
+    bench.step();
+    assert_eq!(bench.refused(), [Some((About::Batch(1), Refusal::Stopping))]);
+    assert_eq!(bench.counted(), [(Counter::Stopping, 1)]);
+    drop(closed);
+    bench.stop();
+}
+
+#[test]
+fn while_the_disk_is_low_each_batch_and_request_for_it_is_refused_and_counted() {
+    let mut bench = Bench::alone();
+    bench.gate.is_disk_low.store(true, Ordering::Relaxed);
+    bench.until(|engine| engine.journal.is_disk_low());
+    let conn = bench.open(0);
+    bench.publish(conn, 1);
+    bench.publish(conn, 2);
+    bench.ask(conn);
+    bench.step();
+    assert_eq!(bench.refused(), [1, 2].map(|number| Some((About::Batch(number), Refusal::DiskLow))));
+    assert_eq!(bench.counted(), [(Counter::DiskLow, 2)]);
     bench.stop();
 }
