@@ -11,7 +11,7 @@ use socket2::SockRef;
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::net::Shutdown;
 use std::rc::Rc;
-use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::task::coop::consume_budget;
@@ -51,31 +51,66 @@ impl Stream {
         }
     }
 
+    /// Whether the other side sends no more, as far as that is known: there may be something to read all the same.
+    ///
+    /// # Errors
+    /// The connection's.
+    pub(crate) async fn has_ended(&self) -> io::Result<bool> {
+        Ok(self.tcp.ready(Interest::READABLE).await?.is_read_closed())
+    }
+
     /// Puts everything from here on under TLS, and shakes hands.
     ///
     /// # Errors
     /// The connection's. `InvalidData` with a [`rustls::Error`] where one side does not trust the other; the other side has
     /// been told as far as that was possible.
     pub(crate) async fn secure(&mut self, tls: impl Into<rustls::Connection>) -> io::Result<()> {
-        self.tls = Some(Box::new(Session::new(tls)));
-        let shaken = self.shake_hands().await;
-        if shaken.is_err() {
-            let _the_first_error_is_the_one_that_counts = self.try_flush();
+        self.begin_to_secure(tls);
+        while self.awaits_step().await? {
+            self.step()?;
         }
-        shaken
+        Ok(())
     }
 
-    async fn shake_hands(&mut self) -> io::Result<()> {
-        loop {
-            while !self.try_flush()? {
-                self.tcp.writable().await?;
-            }
-            let Some(session) = self.tls.as_mut().filter(|session| session.is_shaking()) else { return Ok(()) };
+    /// The same for those who choose when it is computed: to be followed by a [step](Self::step) for each time that one is
+    /// [awaited](Self::awaits_step).
+    pub(crate) fn begin_to_secure(&mut self, tls: impl Into<rustls::Connection>) {
+        self.tls = Some(Box::new(Session::new(tls)));
+    }
+
+    /// Waits until there is something for the next step of the handshake; false when it is done.
+    ///
+    /// # Errors
+    /// As [`Self::secure`].
+    pub(crate) async fn awaits_step(&mut self) -> io::Result<bool> {
+        while !self.try_flush()? {
+            self.tcp.writable().await?;
+        }
+        let is_shaking = self.tls.as_ref().is_some_and(|session| session.is_shaking());
+        if is_shaking {
+            self.tcp.readable().await?;
+        }
+        Ok(is_shaking)
+    }
+
+    /// Takes what has come of the handshake, and computes what it asks for.
+    ///
+    /// # Errors
+    /// As [`Self::secure`].
+    pub(crate) fn step(&mut self) -> io::Result<()> {
+        let Some(session) = &mut self.tls else { return Ok(()) };
+        // To the end of what there is: what the socket is not asked for it goes on calling readable.
+        while session.is_shaking() {
             match session.pull(&mut Socket(&self.tcp)) {
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.tcp.readable().await?,
-                pulled => pulled?,
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => {
+                    let _the_first_error_is_the_one_that_counts = self.try_flush();
+                    return Err(error);
+                }
             }
         }
+        Ok(())
     }
 
     /// The certificate that the other side has shown, if it has.

@@ -6,6 +6,7 @@ use super::counters::{Counters, of_frame};
 use super::event::Role;
 use super::memory::CLIENT_INFLIGHT;
 use super::message;
+use super::turns::Shaking;
 use crate::checksum::CRC;
 use crate::identity::Identity;
 use crate::stream::Stream;
@@ -82,24 +83,41 @@ impl From<io::Error> for HandshakeError {
     }
 }
 
-/// Hears who has connected: under TLS if the node speaks it, and then by the hello. What is wrong is counted.
+/// Puts a connection under TLS; each step is computed in a turn of its own. What is wrong is counted.
+pub(crate) async fn secure(
+    stream: &mut Stream,
+    tls: &NodeTls,
+    mut turns: Shaking,
+    counters: &Counters,
+) -> Result<(), HandshakeError> {
+    stream.begin_to_secure(tls.accept());
+    let secured = async {
+        while stream.awaits_step().await? {
+            turns.turn().await.compute(|| stream.step())?;
+        }
+        Ok(())
+    };
+    counted(secured.await.map_err(io::Error::into), counters)
+}
+
+/// Hears who has connected, by the hello: under TLS if the node speaks it. What is wrong is counted.
 pub(crate) async fn accept(
     stream: &mut Stream,
     me: &Identity,
     tls: Option<&NodeTls>,
     counters: &Counters,
 ) -> Result<Role, HandshakeError> {
-    let role = hear(stream, me, tls).await;
-    if let Some(counter) = role.as_ref().err().and_then(HandshakeError::counter) {
+    counted(hear(stream, me, tls).await, counters)
+}
+
+fn counted<T>(outcome: Result<T, HandshakeError>, counters: &Counters) -> Result<T, HandshakeError> {
+    if let Some(counter) = outcome.as_ref().err().and_then(HandshakeError::counter) {
         counters.add(counter);
     }
-    role
+    outcome
 }
 
 async fn hear(stream: &mut Stream, me: &Identity, tls: Option<&NodeTls>) -> Result<Role, HandshakeError> {
-    if let Some(tls) = tls {
-        stream.secure(tls.accept()).await?;
-    }
     let frame = read_frame(stream).await?;
     match decode(&frame)? {
         Control::Hello(hello) => admit(&hello, me, tls, stream.certificate()),

@@ -6,9 +6,11 @@ use super::counters::Counters;
 use super::engine::Engine;
 use super::event::{Command, Event, Role};
 use super::links;
-use super::listener::{Accepted, Door, Handover, MAX_SECURED_NEWCOMERS, Newcomers, listen};
+use super::listener::{Accepted, Door, Handover, listen};
 use super::mailbox::{Bell, COMMANDS, EVENTS, Inbox, Sink};
 use super::memory::StaticPool;
+use super::newcomers::Newcomers;
+use super::turns::{MAX_BEGUN, Turns};
 use crate::clock::Clock;
 use crate::config::{Config, MemoryPlan, ThreadLayout};
 use crate::identity::Identity;
@@ -32,7 +34,7 @@ const MAX_INBOUND: usize = MAX_PEER_CONNECTIONS - (MAX_MEMBERS - 1);
 pub(crate) fn memory(config: &Config) -> MemoryPlan {
     let mut plan = MemoryPlan::default();
     if config.tls.is_some() {
-        let sessions = config.connections + MAX_PEER_CONNECTIONS + MAX_SECURED_NEWCOMERS;
+        let sessions = config.connections + MAX_PEER_CONNECTIONS + MAX_BEGUN;
         plan.add(format!("TLS: {sessions} sessions"), sessions * SESSION_BYTES);
     }
     plan
@@ -126,8 +128,8 @@ impl ClientSockets {
         let Self { side, listeners, identity, tls, max_clients, peers } = self;
         let SocketSide { pool, events, commands, bell, counters } = side;
         let hub = Hub::new(pool, events, Arc::clone(&counters));
-        let (newcomers, secured, clients) = (Newcomers::default(), Newcomers::default(), Rc::clone(&hub));
-        let door = Rc::new(Door { identity, clients, peers, max_clients, tls, newcomers, secured, counters });
+        let (newcomers, turns, clients) = (Newcomers::new(), Turns::new(), Rc::clone(&hub));
+        let door = Rc::new(Door { identity, clients, peers, max_clients, tls, newcomers, turns, counters });
         let mut listening = Vec::with_capacity(listeners.len());
         for listener in listeners {
             let listener = tokio::net::TcpListener::from_std(listener).map_err(NodeError::Socket)?;

@@ -1,28 +1,29 @@
 //! The one listening port of a node: accepts, hears who it is, and passes the connection on to the hub of its kind.
 //!
 //! Nobody waits for a newcomer that is silent or slow. Whoever is accepted has a place among the [`Newcomers`] until it
-//! is known who he is; when all places are taken, the one that has had his for longest goes. So any number of silent
-//! connections hold a bounded number of files, and never the port.
+//! is known who he is; when all places are taken, the one that has had his for longest goes, of those who come from where
+//! most come from. So any number of silent connections hold a bounded number of files, and never the port. Handshakes of
+//! TLS are computed one at a time, in [`Turns`].
 
 use super::connection::Hub;
 use super::counters::Counters;
 use super::event::Role;
 use super::handshake::{self, HandshakeError};
 use super::message;
+use super::newcomers::{Newcomers, Place, Source};
 use super::socket;
+use super::turns::Turns;
 use crate::identity::Identity;
 use crate::stream::{Detached, Stream};
 use crate::tls::NodeTls;
-use core::cell::RefCell;
 use core::time::Duration;
 use eventstream_core::id::NodeId;
 use eventstream_core::wire::{Counter, Refusal};
-use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::{sleep, timeout};
 
@@ -34,9 +35,6 @@ const MAX_NEWCOMERS: usize = 256;
 const ACCEPTED_AT_ONCE: usize = 16;
 /// Files that newcomers hold, at most: those who lost their place in one go close theirs at the next turn.
 pub(crate) const NEWCOMERS_FILES: usize = MAX_NEWCOMERS + ACCEPTED_AT_ONCE;
-/// Of these, those that are under TLS and have not said hello. A session holds memory, and who sends one message after
-/// the other needs his place for no more than two round trips.
-pub(crate) const MAX_SECURED_NEWCOMERS: usize = 32;
 /// After an error of accept that no newcomer can help out of, the next is tried after this long.
 const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
@@ -60,62 +58,11 @@ pub(crate) struct Door {
     /// Whether connections are under TLS.
     pub(crate) tls: Option<NodeTls>,
     /// Connections of whom it is not known yet who they are, ...
-    pub(crate) newcomers: Newcomers<MAX_NEWCOMERS>,
-    /// ... and those of them that hold a session.
-    pub(crate) secured: Newcomers<MAX_SECURED_NEWCOMERS>,
+    pub(crate) newcomers: Rc<Newcomers<MAX_NEWCOMERS>>,
+    /// ... and the handshakes of those that speak TLS.
+    pub(crate) turns: Rc<Turns>,
     /// What is refused.
     pub(crate) counters: Arc<Counters>,
-}
-
-/// The places of those of whom it is not known yet who they are, oldest first.
-#[derive(Debug, Default)]
-pub(crate) struct Newcomers<const MAX: usize>(RefCell<VecDeque<Place>>);
-
-/// A newcomer's place. Whoever is notified has lost it.
-type Place = Rc<Notify>;
-
-impl<const MAX: usize> Newcomers<MAX> {
-    /// A place for one more. If there is none, the oldest newcomer loses his.
-    fn enter(&self) -> Place {
-        if self.0.borrow().len() >= MAX {
-            self.push_out_oldest();
-        }
-        let place = Place::default();
-        self.0.borrow_mut().push_back(Rc::clone(&place));
-        place
-    }
-
-    /// The oldest newcomer loses his place; false if there is none.
-    fn push_out_oldest(&self) -> bool {
-        let oldest = self.0.borrow_mut().pop_front();
-        oldest.is_some_and(|place| {
-            place.notify_one();
-            true
-        })
-    }
-
-    /// The place is free again.
-    fn leave(&self, place: &Place) {
-        self.0.borrow_mut().retain(|other| !Rc::ptr_eq(other, place));
-    }
-}
-
-/// A place that is left when this is dropped.
-struct Held<'a, const MAX: usize> {
-    among: &'a Newcomers<MAX>,
-    place: Place,
-}
-
-impl<'a, const MAX: usize> Held<'a, MAX> {
-    fn enter(among: &'a Newcomers<MAX>) -> Self {
-        Self { among, place: among.enter() }
-    }
-}
-
-impl<const MAX: usize> Drop for Held<'_, MAX> {
-    fn drop(&mut self) {
-        self.among.leave(&self.place);
-    }
 }
 
 /// Accepts connections until the node is being stopped.
@@ -130,13 +77,15 @@ async fn accept_all(listener: &TcpListener, door: &Rc<Door>) {
     loop {
         for _ in 0..ACCEPTED_AT_ONCE {
             match listener.accept().await {
-                Ok((stream, _)) => {
-                    spawn_local(receive(Stream::plain(stream), door.newcomers.enter(), Rc::clone(door)));
+                Ok((stream, address)) => {
+                    let source = Source::from(address.ip());
+                    let place = door.newcomers.enter(source);
+                    spawn_local(receive(Stream::plain(stream), source, place, Rc::clone(door)));
                 }
                 // Gone before it was accepted.
                 Err(error) if error.kind() == ErrorKind::ConnectionAborted => {}
                 // Too many open files, as a rule: a newcomer gives his back.
-                Err(_) if door.newcomers.push_out_oldest() => break,
+                Err(_) if door.newcomers.push_out_one() => break,
                 Err(_) => sleep(ACCEPT_RETRY).await,
             }
         }
@@ -145,11 +94,11 @@ async fn accept_all(listener: &TcpListener, door: &Rc<Door>) {
 }
 
 /// Hears who it is, and serves or hands over.
-async fn receive(mut stream: Stream, place: Place, door: Rc<Door>) {
+async fn receive(mut stream: Stream, source: Source, place: Place<MAX_NEWCOMERS>, door: Rc<Door>) {
     let settled = tokio::select! {
         biased;
-        settled = settle(&mut stream, &door) => settled,
-        () = place.notified() => {
+        settled = settle(&mut stream, source, &door) => settled,
+        () = place.lost() => {
             door.counters.add(Counter::NewcomerPushedOut);
             // Before its handshake who speaks TLS takes a word in plain for a broken node.
             if door.tls.is_none() {
@@ -162,10 +111,10 @@ async fn receive(mut stream: Stream, place: Place, door: Rc<Door>) {
     if let Some(Err(refusal)) = settled {
         tokio::select! {
             () = handshake::refuse(&mut stream, refusal) => {}
-            () = place.notified() => {}
+            () = place.lost() => {}
         }
     }
-    door.newcomers.leave(&place);
+    drop(place);
     match settled {
         Some(Ok(Role::Client)) if socket::prepare_client(stream.socket()).is_ok() => {
             door.clients.serve(stream, Role::Client).await;
@@ -180,8 +129,8 @@ async fn receive(mut stream: Stream, place: Place, door: Rc<Door>) {
 }
 
 /// What the connection is for, or why it is not wanted, which is counted; `None` if it broke.
-async fn settle(stream: &mut Stream, door: &Door) -> Option<Result<Role, Option<Refusal>>> {
-    Some(Err(Some(match timeout(handshake::PATIENCE, hear(stream, door)).await {
+async fn settle(stream: &mut Stream, source: Source, door: &Door) -> Option<Result<Role, Option<Refusal>>> {
+    Some(Err(Some(match timeout(handshake::PATIENCE, hear(stream, source, door)).await {
         Ok(Ok(Role::Client)) if door.clients.len() >= door.max_clients => {
             door.counters.add(Counter::TooManyClients);
             Refusal::TooManyConnections
@@ -201,20 +150,27 @@ async fn settle(stream: &mut Stream, door: &Door) -> Option<Result<Role, Option<
 
 /// Hears who it is. Where the node speaks TLS, nothing is held for those who say nothing, and those who say something else
 /// are told.
-async fn hear(stream: &mut Stream, door: &Door) -> Result<Role, HandshakeError> {
+async fn hear(stream: &mut Stream, source: Source, door: &Door) -> Result<Role, HandshakeError> {
     let accepted = async |stream| handshake::accept(stream, &door.identity, door.tls.as_ref(), &door.counters).await;
-    if door.tls.is_none() {
-        return accepted(stream).await;
-    }
+    let Some(tls) = &door.tls else { return accepted(stream).await };
     if !stream.begins_as_tls().await? {
         door.counters.add(Counter::TlsMissing);
         return Err(HandshakeError::Refuse(Refusal::TlsRequired, Counter::TlsMissing));
     }
-    let held = Held::enter(&door.secured);
+    let turns = door.turns.begin(source).await;
+    if stream.has_ended().await? {
+        // Nobody is left to answer.
+        return Err(HandshakeError::Io(ErrorKind::UnexpectedEof.into()));
+    }
+    let place = door.turns.begun.enter(source);
+    let secured = async {
+        handshake::secure(stream, tls, turns, &door.counters).await?;
+        accepted(stream).await
+    };
     tokio::select! {
         biased;
-        role = accepted(stream) => role,
-        () = held.place.notified() => {
+        role = secured => role,
+        () = place.lost() => {
             door.counters.add(Counter::NewcomerPushedOut);
             Err(HandshakeError::Io(ErrorKind::TimedOut.into()))
         }

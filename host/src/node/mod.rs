@@ -46,8 +46,9 @@
 //! |---|---|---|
 //! | connections of clients | setting | `Refused`, closed |
 //! | connections of other nodes | 64 (`layout`) | closed |
-//! | connections that have not said who they are | 256 (`listener`) | the oldest is `Refused`, closed |
-//! | of these, under TLS | 32 (`listener`) | the oldest is closed |
+//! | connections that have not said who they are | 256 (`listener`) | the oldest of the address that has most is `Refused`, closed |
+//! | of these, in the middle of a TLS handshake | 32 (`turns`) | the oldest of the address that has most is closed |
+//! | TLS handshakes that are computed | one step in four turns of everything else (`turns`) | they wait with nothing but a socket |
 //! | a TLS handshake | 8 KiB of the other side (`tls`) | closed |
 //! | a session of TLS | 31 KiB (`tls`), in the plan for each connection | it is not read without room for a record in the pool |
 //! | open files | the sum of these and of storage's (`files`) | the node does not start; if a file is missing later, the oldest that has not said who it is goes |
@@ -100,6 +101,7 @@ mod listener;
 mod mailbox;
 mod memory;
 mod message;
+mod newcomers;
 mod notice;
 mod peers;
 mod reader;
@@ -111,6 +113,7 @@ mod start;
 mod state;
 mod subscriptions;
 mod tail;
+mod turns;
 
 pub use notice::{Notice, Until};
 pub use reader::ReadError;
