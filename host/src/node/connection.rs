@@ -17,7 +17,7 @@ use core::cell::{Cell, RefCell};
 use core::pin::pin;
 use core::time::Duration;
 use eventstream_core::wire::Counter;
-use std::io::{self, IoSlice};
+use std::io::{self, ErrorKind, IoSlice};
 use std::rc::Rc;
 use std::sync::Arc;
 use tokio::sync::Notify;
@@ -166,6 +166,11 @@ impl Hub {
                     continue;
                 };
                 match socket.read_now(room).await {
+                    Err(error) if error.kind() == ErrorKind::InvalidData => {
+                        self.counters.add(Counter::TlsFailed);
+                        let _the_other_side_may_be_gone = connection.socket.try_flush();
+                        return End::Closed;
+                    }
                     Ok(Some(0)) | Err(_) => {
                         if receiver.is_within_frame() {
                             self.counters.add(Counter::FrameCutOff);

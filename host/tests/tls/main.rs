@@ -1,6 +1,9 @@
 //! Clusters whose nodes speak TLS, as real processes: they survive what clusters without it survive, and who cannot show
 //! that he belongs to them is refused while another client's acknowledgements go on.
 
+mod flood;
+mod hostile;
+
 use core::net::SocketAddr;
 use core::time::Duration;
 use eventstream_core::config::Parameters;
@@ -102,7 +105,12 @@ impl Drop for Publishing<'_> {
 
 /// Runs `meanwhile` while somebody publishes, who is given to it to be looked at.
 fn beside_a_publisher(cluster: &Cluster, meanwhile: impl FnOnce(&Progress)) {
-    let (servers, tls) = (cluster.servers(), Tls::load(&cluster.certificate()).expect("good files"));
+    beside_a_publisher_to(cluster.servers(), cluster, meanwhile);
+}
+
+/// The same, who knows of these servers alone.
+fn beside_a_publisher_to(servers: Vec<String>, cluster: &Cluster, meanwhile: impl FnOnce(&Progress)) {
+    let tls = Tls::load(&cluster.certificate()).expect("good files");
     let (load, progress, clients) = (load("good", u64::MAX), Progress::default(), cluster.clients());
     std::thread::scope(|scope| {
         let publisher = scope.spawn(|| clients.run(async || load.run_over(&servers, Some(tls), &progress).await));
@@ -137,24 +145,26 @@ fn secured(cluster: &Cluster, tcp: TcpStream, certificate: Option<&Issued>) -> S
         .with_protocol_versions(&[&rustls::version::TLS13])
         .expect("ring speaks it")
         .with_root_certificates(roots);
-    let config = match certificate.map(shown) {
+    let mut config = match certificate.map(shown) {
         Some((chain, key)) => config.with_client_auth_cert(chain, key).expect("a pair"),
         None => config.with_no_client_auth(),
     };
+    // For those who go on with records of their own making.
+    config.enable_secret_extraction = true;
     let name = ServerName::try_from("node.eventstream").expect("a name");
     let tls = ClientConnection::new(Arc::new(config), name).expect("a configuration");
     tcp.set_read_timeout(Some(BROKEN)).expect("an option");
     StreamOwned::new(tls, tcp)
 }
 
-fn say(stream: &mut Secured, message: &Control<'_>) -> io::Result<()> {
+fn say(stream: &mut impl Write, message: &Control<'_>) -> io::Result<()> {
     let mut frame = vec![0; MAX_CONTROL_LEN];
     let len = message.encode(ShardId(0), &mut frame, CRC).expect("a good message");
     stream.write_all(&frame[..len])
 }
 
 /// The next frame, whatever it is.
-fn hear(stream: &mut Secured) -> io::Result<Vec<u8>> {
+fn hear(stream: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut frame = vec![0; HEADER_LEN];
     stream.read_exact(&mut frame)?;
     let header = Header::parse(frame.first_chunk().expect("a header"), CRC).expect("a good header");
@@ -322,6 +332,17 @@ fn tls_and_plain_text_do_not_meet_and_both_are_told() {
             Err(error @ LinkError::NotTls) => assert!(error.to_string().contains("TLS"), "{error}"),
             other => panic!("TLS to a node without it: {other:?}"),
         }
+        assert_eq!(counters(&plain), [owned(("frame_magic", 1))]);
+        let mut tcp = TcpStream::connect(plain.server(1)).expect("the node listens");
+        tcp.set_read_timeout(Some(BROKEN)).expect("an option");
+        let token = Role::TokenClient { token: Token([7; 32]) };
+        say(&mut tcp, &Control::Hello(hello(None, token))).expect("the node reads");
+        let answer = hear(&mut tcp).expect("an answer");
+        match Control::decode(Kind::Refused, Frame::check(&answer, CRC).expect("a good frame").payload()) {
+            Ok(Control::Refused(refused)) => assert_eq!(refused.reason, Refusal::Unauthenticated),
+            other => panic!("a token in plain text: {other:?}"),
+        }
+        assert_eq!(counters(&plain), [("frame_magic", 1), ("unauthenticated", 1)].map(owned));
         // A client of another cluster, who trusts nobody here.
         let other = tempfile::tempdir().expect("a directory");
         let nodes = [(NodeId(1), "127.0.0.1:1".parse().expect("an address"))];
