@@ -7,10 +7,13 @@ use core::time::Duration;
 use eventstream_core::config::Parameters;
 use eventstream_core::id::NodeId;
 use eventstream_core::wire::Refusal;
+use eventstream_host::config::{Key, Settings};
 use eventstream_host::identity::init;
+use eventstream_host::node::memory_plan;
 use eventstream_testbed::NodeProcess;
-use node_support::{BROKEN, Client, Cluster, Counted, free_address, payloads};
-use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit, setrlimit};
+use node_support::{BROKEN, Client, Cluster, Counted, allow_files, free_address, payloads};
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, Resource, Rlimit, getpid, pidfd_getfd, pidfd_open, prlimit};
+use socket2::SockRef;
 use std::net::TcpStream;
 use std::process::Command;
 use std::sync::mpsc::channel;
@@ -21,16 +24,6 @@ const CROWD: usize = 10_000;
 
 fn silent(address: SocketAddr) -> Client {
     Client::over(TcpStream::connect_timeout(&address, BROKEN).expect("the node listens"))
-}
-
-/// The files of this process, both ends of everything: as many as the test needs.
-fn allow_files(count: u64) {
-    let limit = getrlimit(Resource::Nofile);
-    let hard = limit.maximum.unwrap_or(u64::MAX);
-    assert!(hard >= count, "this test opens {count} files, and the system allows {hard}: raise ulimit -Hn");
-    if limit.current.is_some_and(|soft| soft < count) {
-        setrlimit(Resource::Nofile, Rlimit { current: Some(count), ..limit }).expect("no more than the hard limit");
-    }
 }
 
 #[test]
@@ -103,4 +96,28 @@ fn without_a_file_for_one_more_the_oldest_silent_connection_goes() {
     assert_eq!(crowd[0].refusal(), Refusal::TooManyConnections, "it is told to come again");
     assert!(client.counters()["newcomer_pushed_out"] > 0);
     assert!(node.terminate().success());
+}
+
+#[test]
+fn the_kernel_buffers_no_more_of_a_client_than_the_plan_says() {
+    let cluster = Cluster::start(1);
+    let clients: Vec<Client> = (0..5).map(|_| cluster.client(0)).collect();
+    let dir = cluster.directories[0].to_string_lossy().into_owned();
+    let config = Settings::new().flag(Key::Dir, Some(dir)).check().expect("a configuration");
+    let said = memory_plan(&config).kernel_bytes() / config.connections;
+    // The node is in this process: its ends of the connections are among the open files.
+    let this = pidfd_open(getpid(), PidfdFlags::empty()).expect("a running process");
+    let files = fs::read_dir("/proc/self/fd").expect("a running process");
+    let numbers = files.filter_map(|file| file.ok()?.file_name().to_str()?.parse().ok());
+    let accepted: Vec<usize> = numbers
+        .filter_map(|number| {
+            let file = pidfd_getfd(&this, number, PidfdGetfdFlags::empty()).ok()?;
+            let socket = SockRef::from(&file);
+            let is_accepted =
+                socket.local_addr().ok()?.as_socket()? == cluster.addresses[0] && socket.peer_addr().is_ok();
+            is_accepted.then(|| socket.recv_buffer_size().expect("a size") + socket.send_buffer_size().expect("a size"))
+        })
+        .collect();
+    assert!(accepted.len() >= clients.len(), "{accepted:?}");
+    assert!(accepted.iter().all(|&bytes| bytes <= said), "{accepted:?} bytes, and the plan says {said}");
 }

@@ -4,114 +4,31 @@
 
 mod node_support;
 
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use core::time::Duration;
 use eventstream_core::batch::{BatchBuilder, Event, Source};
-use eventstream_core::config::Parameters;
-use eventstream_core::id::{ClusterId, Epoch, Incarnation, Index, NodeId, Offset, ProducerId, Sequence, ShardId, Term};
+use eventstream_core::config::{MAX_EVENT_PAYLOAD, MAX_FRAME_PAYLOAD, MAX_KEY, MAX_TOPIC, Parameters};
+use eventstream_core::id::{ClusterId, EventId, Incarnation, Index, LogTime, NodeId, Sequence, ShardId, Term};
 use eventstream_core::raft::{Body, Message};
 use eventstream_core::receipt::RunRefusal;
-use eventstream_core::wire::{
-    Control, HEADER_LEN, Hello, Kind, OVERHEAD, Ping, Refusal, Role, StartAt, VERSION, field,
-};
+use eventstream_core::wire::{Control, END_LEN, HEADER_LEN, Hello, Refusal, Role, StartAt, VERSION, stamp};
 use eventstream_host::checksum::CRC;
-use eventstream_host::identity::Identity;
+use eventstream_host::identity::{Identity, Member};
+use node_support::hostile::{self, Wrong, batch, event_by_hand, impostor, ping, reseal, wrong_frames};
+use node_support::publisher::Publisher;
 use node_support::{Client, Cluster, Counted, decode, payloads};
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 
-/// Acknowledgements that have to come while something is refused.
-const ACKS: u64 = 20;
-
-/// Somebody who publishes all the time, a batch after the other.
-struct Publisher {
-    acks: Arc<AtomicU64>,
-    stop: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Publisher {
-    fn start(cluster: &Cluster) -> Self {
-        let mut client = cluster.client(cluster.leader());
-        client.open_producer(100);
-        let (acks, stop) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
-        let (counted, stopped) = (Arc::clone(&acks), Arc::clone(&stop));
-        let thread = thread::spawn(move || {
-            let mut offset = 0;
-            while !stopped.load(Relaxed) {
-                client.publish("good", &payloads("good", 3));
-                let runs = client.receipt().2;
-                assert_eq!((runs[0].accepted, runs[0].first_offset), (3, Offset(offset)), "{:?}", runs[0]);
-                offset += 3;
-                counted.fetch_add(1, Relaxed);
-            }
-        });
-        Self { acks, stop, thread: Some(thread) }
-    }
-
-    /// Waits for acknowledgements of what is published from now on.
-    fn goes_on(&self) {
-        // One of them may have been under way.
-        let enough = self.acks.load(Relaxed) + ACKS + 1;
-        while self.acks.load(Relaxed) < enough {
-            assert!(!self.thread.as_ref().is_some_and(JoinHandle::is_finished), "the publisher has failed");
-            thread::sleep(Duration::from_millis(1));
-        }
-    }
-}
-
-impl Drop for Publisher {
-    fn drop(&mut self) {
-        self.stop.store(true, Relaxed);
-        if let Some(thread) = self.thread.take()
-            && !thread::panicking()
-        {
-            thread.join().expect("every event of the publisher was acknowledged");
-        }
-    }
+/// Somebody who publishes at the leader without a pause.
+fn publisher(cluster: &Cluster) -> Publisher {
+    Publisher::start(cluster.client(cluster.leader()), Duration::ZERO)
 }
 
 /// A node, somebody who publishes there, and what it counts.
 fn busy_node() -> (Cluster, Publisher, Counted) {
     let cluster = Cluster::start(1);
-    let publisher = Publisher::start(&cluster);
+    let publisher = publisher(&cluster);
     let counted = Counted::at(&cluster, 0);
     (cluster, publisher, counted)
-}
-
-/// A batch of two events, as a client would send it.
-fn batch() -> Vec<u8> {
-    let mut builder = BatchBuilder::new(vec![0; 1_000]);
-    for sequence in 0..2 {
-        let source = Source::Producer {
-            producer: ProducerId([9; 16]),
-            epoch: Epoch(1),
-            sequence: Sequence(sequence),
-            after_gap: false,
-        };
-        let event = Event { topic: "bad", source, time_us: 1, key: b"key", payload: b"a payload" };
-        builder.push(&event).expect("room");
-    }
-    let (mut frame, len) = builder.finish(ShardId(0), 1, 1, CRC);
-    frame.truncate(len);
-    frame
-}
-
-/// Makes the checksums of a frame right again.
-fn reseal(frame: &mut [u8]) {
-    let payload = CRC.of(&frame[HEADER_LEN..frame.len() - (OVERHEAD - HEADER_LEN)]);
-    frame[40..44].copy_from_slice(&payload.to_le_bytes());
-    let checked = CRC.of(&frame[field::CHECKED]);
-    frame[44..48].copy_from_slice(&checked.to_le_bytes());
-}
-
-/// A whole ping.
-fn ping() -> Vec<u8> {
-    let mut frame = vec![0; 200];
-    let len = Control::Ping(Ping { number: 1 }).encode(ShardId(0), &mut frame, CRC).expect("a good message");
-    frame.truncate(len);
-    frame
 }
 
 /// Sends `bytes` on a connection of its own; says why they were refused.
@@ -126,52 +43,19 @@ fn refused(cluster: &Cluster, bytes: &[u8]) -> Refusal {
 #[test]
 fn a_wrong_field_of_a_header() {
     let (cluster, publisher, mut counted) = busy_node();
-    // Offset, what stands there (the checksums are right), and what is counted.
-    let cases: [(&str, usize, &[u8], &str); 13] = [
-        ("magic", 0, &[0xEE], "frame_magic"),
-        ("version 0", 4, &[0], "frame_version"),
-        ("version 2", 4, &[2], "frame_version"),
-        ("kind 0", 5, &[0], "frame_kind"),
-        ("kind 15", 5, &[15], "frame_kind"),
-        ("kind 255", 5, &[255], "frame_kind"),
-        ("flags", 6, &[0, 1], "frame_flags"),
-        ("no event", 10, &[0, 0], "frame_event_count"),
-        ("one event more than there are", 10, &[3, 0], "batch_malformed"),
-        ("65 events", 10, &[65, 0], "frame_event_count"),
-        ("a payload that is too long", 12, &[1, 128, 0, 0], "frame_payload_length"),
-        ("a batch id beyond the limit", 16, &[255; 8], "frame_number"),
-        ("a term", 24, &[1], "frame_stamp"),
-    ];
-    for (what, at, bytes, counter) in cases {
-        let mut frame = batch();
-        frame[at..at + bytes.len()].copy_from_slice(bytes);
-        reseal(&mut frame);
+    for Wrong { what, frame, counter } in wrong_frames() {
         assert_eq!(refused(&cluster, &frame), Refusal::Malformed, "{what}");
         counted.assert_rise(&[(counter, 1)], what);
         publisher.goes_on();
     }
-    let cases = [
-        ("payload checksum", 40, "frame_payload_checksum"),
-        ("header checksum", 44, "frame_header_checksum"),
-        ("end marker", batch().len() - 1, "frame_end_marker"),
-    ];
-    for (what, at, counter) in cases {
-        let mut frame = batch();
-        frame[at] ^= 1;
-        // The checksum of the payload is in what that of the header covers.
-        let covered = CRC.of(&frame[field::CHECKED]).to_le_bytes();
-        if at == 40 {
-            frame[44..48].copy_from_slice(&covered);
-        }
-        assert_eq!(refused(&cluster, &frame), Refusal::Malformed, "{what}");
-        counted.assert_rise(&[(counter, 1)], what);
-        publisher.goes_on();
-    }
-    let mut short = batch();
-    short[12..16].copy_from_slice(&1_u32.to_le_bytes());
-    reseal(&mut short);
-    assert_eq!(refused(&cluster, &short), Refusal::Malformed, "a payload that is longer than its length");
-    counted.assert_rise(&[("frame_end_marker", 1)], "a payload that is longer than its length");
+}
+
+#[test]
+fn many_wrong_messages_at_once_cost_one_connection_and_count_once() {
+    let (cluster, publisher, mut counted) = busy_node();
+    let nonsense = wrong_frames().pop().expect("the last of them is a whole frame");
+    assert_eq!(refused(&cluster, &nonsense.frame.repeat(100)), Refusal::Malformed);
+    counted.assert_rise(&[(nonsense.counter, 1)], "a hundred messages that are none");
     publisher.goes_on();
 }
 
@@ -180,7 +64,7 @@ fn any_byte_of_a_payload_that_is_wrong_with_a_right_checksum() {
     let (cluster, publisher, mut counted) = busy_node();
     let good = batch();
     let mut expected: BTreeMap<String, u64> = BTreeMap::new();
-    for at in HEADER_LEN..good.len() - (OVERHEAD - HEADER_LEN) {
+    for at in HEADER_LEN..good.len() - END_LEN {
         let mut frame = good.clone();
         frame[at] ^= 0x80;
         reseal(&mut frame);
@@ -239,16 +123,7 @@ fn a_frame_that_is_cut_off_at_any_byte() {
 #[test]
 fn noise() {
     let (cluster, publisher, mut counted) = busy_node();
-    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
-    let noise: Vec<u8> = core::iter::repeat_with(|| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        state.to_le_bytes()
-    })
-    .take(1 << 17)
-    .flatten()
-    .collect();
+    let noise = hostile::noise();
     assert_eq!(noise.len(), 1 << 20);
     let mut stranger = Client::dial(cluster.addresses[0]);
     stranger.try_send(&noise);
@@ -266,7 +141,7 @@ fn noise() {
 fn an_event_that_is_larger_than_the_cluster_takes() {
     let parameters = Parameters { event_payload: 100, ..Parameters::default() };
     let cluster = Cluster::of(1, parameters, |_| {});
-    let publisher = Publisher::start(&cluster);
+    let publisher = publisher(&cluster);
     let mut counted = Counted::at(&cluster, 0);
     let mut client = cluster.client(0);
     client.open_producer(1);
@@ -278,6 +153,37 @@ fn an_event_that_is_larger_than_the_cluster_takes() {
     assert_eq!(client.receipt().2[0].accepted, 1, "the connection is as good as before");
     counted.assert_rise(&[("run_event_too_large", 1)], "an event that is too large");
     publisher.goes_on();
+}
+
+#[test]
+fn an_event_that_is_larger_than_the_format_allows() {
+    let (cluster, publisher, mut counted) = busy_node();
+    let (topic, key, payload) = (vec![b't'; MAX_TOPIC + 1], vec![1; MAX_KEY + 1], vec![2; MAX_FRAME_PAYLOAD]);
+    let largest = event_by_hand(&topic[1..], &key[1..], &payload[..MAX_EVENT_PAYLOAD]);
+    let mut client = cluster.client(0);
+    client.send(&largest);
+    assert_eq!(client.receipt().2[0].refused, Some(RunRefusal::ProducerUnknown), "it is as large as it may be");
+    counted.assert_rise(&[("run_producer_unknown", 1)], "nobody's, and nothing else is wrong with it");
+    let cases = [
+        ("payload", event_by_hand(b"t", b"", &payload[..=MAX_EVENT_PAYLOAD]), "batch_malformed"),
+        ("key", event_by_hand(b"t", &key, b"x"), "batch_malformed"),
+        ("topic", event_by_hand(&topic, b"", b"x"), "batch_malformed"),
+        ("no topic", event_by_hand(b"", b"", b"x"), "batch_malformed"),
+        ("more than a frame holds", event_by_hand(b"t", b"", &payload), "frame_payload_length"),
+    ];
+    for (what, event, counter) in cases {
+        assert_eq!(refused(&cluster, &event), Refusal::Malformed, "{what}");
+        counted.assert_rise(&[(counter, 1)], what);
+        publisher.goes_on();
+    }
+    // Who is still sending when the connection is closed may not hear why.
+    let mut sender = cluster.client(0);
+    sender.try_send(&event_by_hand(b"t", b"", &payload.repeat(32)));
+    assert!(sender.connection_ends());
+    counted.assert_rise(&[("frame_payload_length", 1)], "1 MiB");
+    publisher.goes_on();
+    client.send(&largest);
+    assert_eq!(client.receipt().2.len(), 1, "another connection is as good as before");
 }
 
 #[test]
@@ -316,9 +222,109 @@ fn events_of_a_wrong_number_or_life_or_of_nobody() {
 }
 
 #[test]
+fn what_the_tables_have_no_room_for_and_events_with_ids() {
+    let parameters = Parameters { producers: 2, topics: 1, ..Parameters::default() };
+    let cluster = Cluster::of(1, parameters, |_| {});
+    let publisher = publisher(&cluster);
+    let mut counted = Counted::at(&cluster, 0);
+    let mut client = cluster.client(0);
+    client.open_producer(1);
+    client.publish("another topic", &payloads("x", 1));
+    assert_eq!(client.receipt().2[0].refused, Some(RunRefusal::TopicTableFull));
+    counted.assert_rise(&[("run_topic_table_full", 1)], "a second topic");
+    client.say_open_producer(2);
+    assert_eq!(client.answer(), Err(Refusal::ProducerTableFull));
+    counted.assert_rise(&[("producer_table_full", 1)], "a third producer asks");
+    client.number_as(3, 1, 0);
+    client.publish("good", &payloads("x", 1));
+    assert_eq!(client.receipt().2[0].refused, Some(RunRefusal::ProducerTableFull));
+    counted.assert_rise(&[("run_producer_table_full", 1)], "a third producer begins");
+    let mut builder = BatchBuilder::new(vec![0; 1_000]);
+    let source = Source::EventId(EventId([5; 16]));
+    builder.push(&Event { topic: "good", source, time_us: 1, key: b"", payload: b"x" }).expect("room");
+    let (frame, len) = builder.finish(ShardId(0), 99, 1, CRC);
+    client.send(&frame[..len]);
+    assert_eq!(client.receipt().2[0].refused, Some(RunRefusal::EventIdsOff));
+    counted.assert_rise(&[("run_event_ids_off", 1)], "an event with an id");
+    for number in 0..=256 {
+        client.subscribe(number, "nothing", StartAt::Latest);
+    }
+    assert_eq!(client.refusal(), Refusal::TooManySubscriptions);
+    counted.assert_rise(&[("too_many_subscriptions", 1)], "one more than a connection may have");
+    client.ping(1);
+    assert_eq!(client.pong(), 1, "the connection is as good as before");
+    publisher.goes_on();
+}
+
+#[test]
+fn what_only_the_leader_takes_and_comes_to_another_node() {
+    let cluster = Cluster::start(3);
+    let publisher = publisher(&cluster);
+    let leader = cluster.leader();
+    let follower = (leader + 1) % 3;
+    let mut counted = Counted::at(&cluster, follower);
+    let mut client = cluster.client(follower);
+    client.number_as(1, 1, 0);
+    for refused in 1..=3 {
+        client.publish("t", &payloads("x", 2));
+        let refusal = client.refusal();
+        let here = Some(NodeId(leader as u16 + 1));
+        assert!(matches!(refusal, Refusal::NotLeader { leader, .. } if leader == here), "{refused}: {refusal:?}");
+    }
+    client.say_open_producer(1);
+    assert!(matches!(client.answer(), Err(Refusal::NotLeader { .. })));
+    counted.assert_rise(&[("not_leader", 4)], "three batches and a request");
+    client.ping(1);
+    assert_eq!(client.pong(), 1, "the connection is as good as before");
+    publisher.goes_on();
+}
+
+#[test]
+fn clients_beyond_those_that_the_node_takes() {
+    let cluster = Cluster::with(1, |config| config.connections = 8);
+    let publisher = publisher(&cluster);
+    let mut counted = Counted::at(&cluster, 0);
+    // All of them stay, so it does not matter when those who were there before have left.
+    let mut clients: Vec<Client> = (0..20).map(|_| Client::dial(cluster.addresses[0])).collect();
+    let mut refused = 0;
+    for client in &mut clients {
+        client.say_hello();
+        let answer = client.next_frame().expect("an answer");
+        match decode(&answer) {
+            Control::Welcome(_) => {}
+            Control::Refused(told) => {
+                assert_eq!(told.reason, Refusal::TooManyConnections);
+                assert!(client.connection_ends());
+                refused += 1;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(refused >= 14, "the publisher and the one who asks for counters have two places of eight");
+    counted.assert_rise(&[("too_many_clients", refused)], "those who were told so");
+    publisher.goes_on();
+}
+
+#[test]
+fn a_frame_that_never_ends() {
+    let (cluster, publisher, mut counted) = busy_node();
+    let mut stuck: Vec<Client> = (0..3).map(|_| cluster.client(0)).collect();
+    for (client, end) in stuck.iter_mut().zip([1, HEADER_LEN, batch().len() - 1]) {
+        client.send(&batch()[..end]);
+    }
+    publisher.goes_on();
+    for client in &mut stuck {
+        assert_eq!(client.refusal(), Refusal::Busy, "the link may be slow: to be tried again");
+        assert!(client.connection_ends());
+    }
+    counted.assert_rise(&[("frame_timeout", 3)], "one for each, and none of them is cut off too");
+    publisher.goes_on();
+}
+
+#[test]
 fn a_handshake_of_another_cluster_or_version_or_as_somebody_else() {
     let cluster = Cluster::start(3);
-    let publisher = Publisher::start(&cluster);
+    let publisher = publisher(&cluster);
     let leader = cluster.leader();
     let this = cluster.client(leader).cluster;
     let mut counted = Counted::at(&cluster, leader);
@@ -381,9 +387,9 @@ fn a_handshake_that_never_ends() {
 }
 
 #[test]
-fn a_peer_that_speaks_for_another_loses_its_connection() {
+fn a_node_that_speaks_for_another_or_out_of_step_loses_its_connection() {
     let mut cluster = Cluster::start(3);
-    let publisher = Publisher::start(&cluster);
+    let publisher = publisher(&cluster);
     let leader = cluster.leader();
     let identity = Identity::load(&cluster.directories[leader]).expect("an identity");
     // It would connect again, and end the connection below before that is heard.
@@ -394,17 +400,30 @@ fn a_peer_that_speaks_for_another_loses_its_connection() {
         let node = NodeId(((leader + step) % 3) as u16 + 1);
         identity.member(node).expect("a member").clone()
     });
-    let role = Role::Peer { node: one.id, incarnation: one.incarnation };
-    let hello = Hello { version_min: VERSION, version_max: VERSION, cluster: Some(identity.cluster), role };
-    let mut impostor = Client::dial(cluster.addresses[leader]);
-    impostor.say(&Control::Hello(hello));
-    impostor.wait_for(Kind::Welcome);
-    let body = Body::HeartbeatReply { round: 1, verified: Index(1), wall_us: 0 };
-    let (from, incarnation) = (other.id, other.incarnation);
-    impostor.say(&Control::Peer(Message { from, to: identity.node, incarnation, term: Term(1), body }));
-    assert!(impostor.connection_ends());
-    counted.assert_rise(&[("peer_impostor", 1)], "a message of another node");
-    publisher.goes_on();
+    let term = cluster.client(leader).status().term;
+    let message = |from: &Member, body| {
+        let mut frame = vec![0; 200];
+        let message = Message { from: from.id, to: identity.node, incarnation: from.incarnation, term: Term(99), body };
+        let len = Control::Peer(message).encode(ShardId(0), &mut frame, CRC).expect("a good message");
+        frame.truncate(len);
+        frame
+    };
+    let reply = Body::HeartbeatReply { round: 1, verified: Index(1), wall_us: 0 };
+    // An entry that no append announces.
+    let mut entry = batch();
+    stamp(&mut entry, Index(9), Term(9), LogTime(9), CRC);
+    let mine = message(&one, Body::Heartbeat { commit: Index(0), round: 1 });
+    for (what, wrong, counter) in
+        [("another's message", message(&other, reply), "peer_impostor"), ("an entry", entry, "peer_out_of_step")]
+    {
+        let mut impostor = impostor(cluster.addresses[leader], identity.cluster, &one);
+        // Behind it lies what would end the leader's term if it were obeyed, and then the same again.
+        impostor.send(&[&wrong[..], &wrong, &mine, &wrong].concat());
+        assert!(impostor.connection_ends());
+        counted.assert_rise(&[(counter, 1)], what);
+        publisher.goes_on();
+    }
+    assert_eq!(cluster.client(leader).status().term, term, "the leader is whom it was");
 }
 
 #[test]

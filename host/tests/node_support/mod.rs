@@ -6,6 +6,9 @@
     reason = "shared by several test programs, each of which uses a part"
 )]
 
+pub mod hostile;
+pub mod publisher;
+
 use core::net::SocketAddr;
 use core::sync::atomic::{AtomicU16, Ordering};
 use core::time::Duration;
@@ -21,6 +24,7 @@ use eventstream_host::checksum::CRC;
 use eventstream_host::config::{Config, Key, Settings};
 use eventstream_host::identity::init;
 use eventstream_host::node::Node;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 use std::collections::BTreeMap;
 use std::io::{ErrorKind, Read, Write};
@@ -198,6 +202,16 @@ pub fn free_address() -> SocketAddr {
         }
     }
     panic!("no free port");
+}
+
+/// This process may open as many files as a test needs.
+pub fn allow_files(count: u64) {
+    let limit = getrlimit(Resource::Nofile);
+    let hard = limit.maximum.unwrap_or(u64::MAX);
+    assert!(hard >= count, "this test opens {count} files, and the system allows {hard}: raise ulimit -Hn");
+    if limit.current.is_some_and(|soft| soft < count) {
+        setrlimit(Resource::Nofile, Rlimit { current: Some(count), ..limit }).expect("no more than the hard limit");
+    }
 }
 
 /// What a node says of itself.
