@@ -84,6 +84,7 @@ counters! {
     TlsMissing = "tls_missing", "a connection in plain text to a node that speaks TLS";
     TlsFailed = "tls_failed", "a connection under TLS that broke off, because one side did not trust the other for example";
     Unauthenticated = "unauthenticated", "a client without certificate and token, or a node without its own certificate";
+    ClientLost = "client_lost", "a client that the system gave up: for too long it took nothing, or was not there";
 }
 
 #[cfg(test)]

@@ -96,6 +96,14 @@ impl Clients {
         client.map_or_else(Vec::new, |client| client.subscriptions)
     }
 
+    /// The system gave a connection up. One that is being closed was counted for why it is.
+    pub(crate) fn lost(&mut self, conn: ConnId) {
+        if let Some(client) = self.find_open(conn) {
+            client.is_closing = true;
+            self.counters.add(Counter::ClientLost);
+        }
+    }
+
     /// All connections.
     pub(crate) fn connections(&self) -> impl Iterator<Item = ConnId> {
         self.table.iter().flatten().map(|client| client.conn)
@@ -389,6 +397,22 @@ mod tests {
         assert_eq!(cut(&mut clients, &mut commands), [conn.slot], "once");
         let counted = [Counter::ClientUnreadMuch, Counter::Busy].map(|counter| clients.counters.count(counter));
         assert_eq!(counted, [1, 0]);
+    }
+
+    #[test]
+    fn a_client_that_the_system_gives_up_is_counted_if_the_node_has_not_done_so() {
+        let (outbox, mut commands) = one_to_one(&Default::default(), &Default::default());
+        let mut clients = Clients::new(outbox, Scribe::new(pool(1)), Arc::default());
+        let [lost, parted_with] = [0, 1].map(|slot| ConnId { slot, generation: 1 });
+        clients.open(lost);
+        clients.open(parted_with);
+        clients.lost(lost);
+        clients.cut(lost, Counter::ClientUnreadLong);
+        clients.cut(parted_with, Counter::ClientUnreadMuch);
+        clients.lost(parted_with);
+        assert_eq!(cut(&mut clients, &mut commands), [parted_with.slot]);
+        let counters = [Counter::ClientLost, Counter::ClientUnreadMuch, Counter::ClientUnreadLong];
+        assert_eq!(counters.map(|counter| clients.counters.count(counter)), [1, 1, 0]);
     }
 
     #[test]

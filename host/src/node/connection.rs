@@ -70,6 +70,8 @@ struct Connection {
     /// The socket took no more: the connection's own task waits until it does, and writes.
     is_blocked: Cell<bool>,
     is_closing: Cell<bool>,
+    /// The system gave it up.
+    is_lost: Cell<bool>,
     /// It is among those to be written out after the commands at hand.
     is_touched: Cell<bool>,
     /// Marks that were passed and are to be reported.
@@ -83,6 +85,8 @@ struct Connection {
 enum End {
     /// One of the sides closed it, or the network did.
     Closed,
+    /// The system gave it up: for too long the other side took nothing, or was not there.
+    Lost,
     /// The other side broke the protocol.
     Offence(Offence),
 }
@@ -137,9 +141,14 @@ impl Hub {
             end = self.receive(&connection, &mut reading) => end,
         };
         self.table.borrow_mut().close(conn);
-        if let End::Offence(offence) = end {
-            self.counters.add(of_offence(offence));
-            self.part(&connection, &mut reading, offence).await;
+        match end {
+            End::Offence(offence) => {
+                self.counters.add(of_offence(offence));
+                self.part(&connection, &mut reading, offence).await;
+            }
+            // Whether it is the engine's loss is for the engine to say: it may be closing the connection already.
+            End::Lost => self.events.send(Event::Lost { conn }).await,
+            End::Closed => {}
         }
         self.events.send(Event::Closed { conn }).await;
         // Only now may another connection take the slot: the engine hears of the end before that one begins.
@@ -171,6 +180,7 @@ impl Hub {
                         let _the_other_side_may_be_gone = connection.socket.try_flush();
                         return End::Closed;
                     }
+                    Err(error) if is_lost(&error) => return End::Lost,
                     Ok(Some(0)) | Err(_) => {
                         if receiver.is_within_frame() {
                             self.counters.add(Counter::FrameCutOff);
@@ -211,8 +221,8 @@ impl Hub {
             if connection.is_blocked.get() {
                 tokio::select! {
                     ready = connection.socket.writable() => {
-                        if ready.is_err() || connection.flush().is_err() {
-                            return End::Closed;
+                        if let Err(error) = ready.and_then(|()| connection.flush()) {
+                            return if is_lost(&error) { End::Lost } else { End::Closed };
                         }
                     }
                     () = connection.attention.notified() => {}
@@ -221,6 +231,9 @@ impl Hub {
                 connection.attention.notified().await;
             }
             self.report(connection).await;
+            if connection.is_lost.get() {
+                return End::Lost;
+            }
             if connection.is_closing.get() {
                 let _what_is_left_is_dropped = timeout(CLOSING, connection.drain()).await;
                 let _the_other_side_may_be_gone = connection.socket.end();
@@ -308,8 +321,11 @@ impl Connection {
     /// Writes what waits, as far as the socket takes it, and leaves the rest to the connection's own task.
     fn write_out(&self) {
         self.is_touched.set(false);
-        if !self.is_blocked.get() && self.flush().is_err() {
-            // The reading half sees the broken connection too, and ends the task.
+        if !self.is_blocked.get()
+            && let Err(error) = self.flush()
+        {
+            // The reading half may see no more than an end.
+            self.is_lost.set(is_lost(&error));
             self.is_closing.set(true);
         }
         if self.is_blocked.get() || self.is_closing.get() || self.marked.get() > 0 {
@@ -335,6 +351,11 @@ impl Connection {
     }
 }
 
+/// Whether the system has given the connection up, by the limits that [`socket`](super::socket) sets.
+fn is_lost(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::TimedOut
+}
+
 impl Table {
     fn insert(&mut self, role: Role, socket: WriteHalf) -> Rc<Connection> {
         let slot = self.free.pop().unwrap_or_else(|| {
@@ -350,6 +371,7 @@ impl Table {
             queue: RefCell::default(),
             is_blocked: Cell::new(false),
             is_closing: Cell::new(false),
+            is_lost: Cell::new(false),
             is_touched: Cell::new(false),
             marked: Cell::new(0),
             attention: Notify::new(),
@@ -372,9 +394,49 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::node::mailbox::many_to_one;
     use crate::node::memory::pool;
+    use crate::node::socket::prepare_client;
     use crate::tls::tests::sides;
+    use socket2::SockRef;
     use tokio::net::{TcpListener, TcpStream};
+    use tokio::task::yield_now;
+
+    /// Whatever takes longer is broken. No test waits for it to pass.
+    const BROKEN: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn a_connection_that_the_system_gives_up_is_lost() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+            let _reads_nothing = TcpStream::connect(listener.local_addr().expect("bound")).await.expect("it listens");
+            let accepted = listener.accept().await.expect("a connection").0;
+            prepare_client(&accepted).expect("options");
+            SockRef::from(&accepted).set_tcp_user_timeout(Some(Duration::from_millis(200))).expect("an option");
+            let (events, mut engine) = many_to_one(&Arc::default());
+            let hub = Hub::new(pool(1), events, Arc::default());
+            let fill = async {
+                while hub.len() == 0 {
+                    yield_now().await;
+                }
+                let connection = hub.table.borrow().slots[0].connection.clone().expect("it is served");
+                let frame = pool(1).take().expect("a block").freeze();
+                while !connection.is_blocked.get() {
+                    connection.queue.borrow_mut().push(frame.clone());
+                    connection.write_out();
+                }
+            };
+            let served = async { tokio::join!(hub.serve(Stream::plain(accepted), Role::Client), fill) };
+            timeout(BROKEN, served).await.expect("it ends");
+            let heard: Vec<Event> = core::iter::from_fn(|| engine.pop()).collect();
+            let [Event::Opened { conn, .. }, Event::Lost { conn: lost }, Event::Closed { conn: closed }] = heard[..]
+            else {
+                panic!("{heard:?}")
+            };
+            assert_eq!((lost, closed), (conn, conn));
+        });
+    }
 
     #[test]
     fn what_tls_has_taken_and_the_socket_has_not_is_waited_for() {

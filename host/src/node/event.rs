@@ -52,6 +52,11 @@ pub(crate) enum Event {
         /// The bytes of which this reports the sending.
         bytes: usize,
     },
+    /// The system gave the connection up: for too long the other side took nothing, or was not there.
+    Lost {
+        /// Which connection.
+        conn: ConnId,
+    },
     /// The connection is closed. Nothing comes of it after this.
     Closed {
         /// Which connection.

@@ -317,31 +317,41 @@ impl Client {
 
     /// The next frame of this kind; others are kept.
     pub fn wait_for(&mut self, kind: Kind) -> Vec<u8> {
+        self.wait_for_or_end(kind).expect("the connection stays open")
+    }
+
+    /// The same; `None` when the node has closed the connection.
+    fn wait_for_or_end(&mut self, kind: Kind) -> Option<Vec<u8>> {
         let position = self.kept.iter().position(|frame| header(frame).kind == kind);
         if let Some(position) = position {
-            return self.kept.remove(position);
+            return Some(self.kept.remove(position));
         }
         loop {
-            let frame = self.next_frame().expect("the connection stays open");
+            let frame = self.next_frame()?;
             if header(&frame).kind == kind {
-                return frame;
+                return Some(frame);
             }
             self.kept.push(frame);
         }
     }
 
-    /// The next frame, whatever it is; `None` when the node has closed the connection.
+    /// The next frame, whatever it is; `None` when the node has closed the connection, be it within a frame: who does not
+    /// read hears no end of it.
     pub fn next_frame(&mut self) -> Option<Vec<u8>> {
         let mut frame = vec![0; HEADER_LEN];
-        match self.stream.read_exact(&mut frame) {
-            Ok(()) => {}
-            Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => return None,
-            Err(error) => panic!("{error}"),
-        }
+        self.fill(&mut frame)?;
         frame.resize(header(&frame).frame_len(), 0);
-        self.stream.read_exact(&mut frame[HEADER_LEN..]).expect("a whole frame");
+        self.fill(&mut frame[HEADER_LEN..])?;
         Frame::check(&frame, CRC).expect("a good frame");
         Some(frame)
+    }
+
+    fn fill(&mut self, room: &mut [u8]) -> Option<()> {
+        match self.stream.read_exact(room) {
+            Ok(()) => Some(()),
+            Err(error) if matches!(error.kind(), ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset) => None,
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// Asks for an epoch of the producer of this name.
@@ -478,11 +488,16 @@ impl Client {
     /// Events of subscriptions until there are `count`: subscription, offset and payload. Each delivery is followed by
     /// its frame, and offsets are dense.
     pub fn events(&mut self, count: usize) -> Vec<(u32, Offset, String)> {
+        self.events_or_end(count).expect("the connection stays open")
+    }
+
+    /// The same; `None` when the node has closed the connection before.
+    pub fn events_or_end(&mut self, count: usize) -> Option<Vec<(u32, Offset, String)>> {
         let mut events = Vec::new();
         while events.len() < count {
-            let frame = self.wait_for(Kind::Delivery);
+            let frame = self.wait_for_or_end(Kind::Delivery)?;
             let Control::Delivery(delivery) = decode(&frame) else { panic!("not what was waited for") };
-            let frame = self.wait_for(Kind::Batch);
+            let frame = self.wait_for_or_end(Kind::Batch)?;
             assert_eq!((header(&frame).kind, header(&frame).index()), (Kind::Batch, delivery.index));
             let checked = Frame::check(&frame, CRC).expect("a good frame");
             let batch = Batch::check(checked.payload(), checked.header().event_count).expect("a good batch");
@@ -493,7 +508,7 @@ impl Client {
                 events.push((delivery.subscription, Offset(offset), payload));
             }
         }
-        events
+        Some(events)
     }
 
     /// The offset up to which a subscription has caught up.

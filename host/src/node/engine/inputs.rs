@@ -79,6 +79,7 @@ impl Engine {
                 self.clients.sent(conn, bytes);
                 self.resume_feeds(conn);
             }
+            Event::Lost { conn } => self.clients.lost(conn),
             Event::Closed { conn } => {
                 for id in self.clients.close(conn) {
                     self.subscriptions.remove(id);
@@ -106,6 +107,7 @@ impl Engine {
                 let job = self.peers.sent(conn, bytes, &self.tail, self.pools.shortage());
                 self.read_for_peer(job);
             }
+            Event::Lost { .. } => {}
             Event::Closed { conn } => {
                 let loss = self.peers.closed(conn);
                 self.take_loss(loss);
