@@ -7,9 +7,8 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use core::time::Duration;
 use eventstream_core::wire::StartAt;
 use eventstream_host::client::{Client, From, Options, Start, producer_id};
-use eventstream_testbed::{Cluster, Network};
+use eventstream_testbed::{Cluster, Network, memory};
 use node_support::Client as RawClient;
-use std::fs;
 use std::path::Path;
 use std::thread;
 
@@ -49,7 +48,7 @@ fn a_node_holds_no_more_than_it_has_said_however_much_passes() {
         });
         cluster.assert_none_ended();
         for node in cluster.nodes() {
-            let (peak, said) = (peak_bytes(&cluster, node), said_bytes(&cluster, node));
+            let (peak, said) = (memory::peak_bytes(&cluster, node), memory::said_bytes(&cluster, node));
             println!("{events} {topic}, node {node}: at most {} KiB of {} KiB", peak >> 10, said >> 10);
             assert!(peak <= MOST, "node {node} had {peak} bytes resident, more than {MOST}");
             assert!(peak <= said, "node {node} had {peak} bytes resident, and has said that it would have {said}");
@@ -95,20 +94,4 @@ fn read(cluster: &Cluster, node: u16, topic: &str, events: u64) {
 
 fn options() -> Options {
     Options { patience: PATIENCE, ..Options::default() }
-}
-
-/// The most that a node had resident at any time, the program itself included.
-fn peak_bytes(cluster: &Cluster, node: u16) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{}/status", cluster.process(node).id())).expect("it runs");
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a line of the peak");
-    let kib: u64 = peak.trim().trim_end_matches(" kB").parse().expect("a number");
-    kib << 10
-}
-
-/// The sum that a node has printed at its start.
-fn said_bytes(cluster: &Cluster, node: u16) -> u64 {
-    let said = fs::read_to_string(cluster.log(node)).expect("the node's log");
-    let sum = said.lines().find_map(|line| line.trim().strip_suffix(" MiB  in all")).expect("a sum");
-    let mib: f64 = sum.trim().parse().expect("a number");
-    (mib * f64::from(1 << 20)) as u64
 }

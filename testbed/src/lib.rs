@@ -6,6 +6,7 @@
 
 pub mod check;
 pub mod load;
+pub mod memory;
 pub mod namespaces;
 pub mod network;
 mod process;

@@ -3,6 +3,7 @@
 
 mod flood;
 mod hostile;
+mod memory;
 
 use core::net::SocketAddr;
 use core::time::Duration;
