@@ -195,6 +195,7 @@ fn publishes_pause_while_the_disk_is_low_and_all_else_goes_on() {
         std::thread::sleep(Duration::from_millis(20));
     };
     assert_eq!(refusal, Refusal::DiskLow);
+    assert_eq!(client.counters()["disk_low"], 1, "since this start");
     disk.free();
     node.stop();
 }
