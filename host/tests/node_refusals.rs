@@ -226,6 +226,8 @@ fn what_the_tables_have_no_room_for_and_events_with_ids() {
     let parameters = Parameters { producers: 2, topics: 1, ..Parameters::default() };
     let cluster = Cluster::of(1, parameters, |_| {});
     let publisher = publisher(&cluster);
+    // The one topic is the publisher's.
+    publisher.goes_on();
     let mut counted = Counted::at(&cluster, 0);
     let mut client = cluster.client(0);
     client.open_producer(1);
