@@ -39,7 +39,14 @@ impl Alone {
         let member = Member { node: NodeId(1), incarnation: Incarnation([1; 16]) };
         let configuration = Configuration::new(&[member]).expect("one member");
         let Member { node, incarnation } = member;
-        let raft = RaftOptions { node, incarnation, configuration, seed: 1, faults: Faults::NONE };
+        let raft = RaftOptions {
+            node,
+            incarnation,
+            membership: configuration.into(),
+            seed: 1,
+            is_witness: false,
+            faults: Faults::NONE,
+        };
         let parameters = Parameters::default();
         let memory = Lent {
             producers: vec![ProducerSlot::EMPTY; parameters.producers as usize].into(),

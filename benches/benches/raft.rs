@@ -25,7 +25,14 @@ fn member(node: u16) -> Member {
 fn raft() -> Raft {
     let Member { node, incarnation } = member(1);
     let configuration = Configuration::new(&[1, 2, 3].map(member)).expect("three members");
-    let options = RaftOptions { node, incarnation, configuration, seed: 1, faults: Faults::NONE };
+    let options = RaftOptions {
+        node,
+        incarnation,
+        membership: configuration.into(),
+        seed: 1,
+        is_witness: false,
+        faults: Faults::NONE,
+    };
     // One that was cleared: the votes of two are enough for it.
     let restored = Restored { suspect: false, ..Restored::default() };
     Raft::new(options, &restored, Instant::ZERO).expect("an empty disk")
@@ -37,7 +44,7 @@ fn message(from: u16, body: Body) -> Message {
 }
 
 fn hear(raft: &mut Raft, from: u16, body: Body, entries: &[EntryMeta]) {
-    raft.handle_message(raft.next_deadline(), &message(from, body), entries, &Unasked).expect("an honest message");
+    raft.handle_message(raft.next_deadline(), &message(from, body), entries, &[], &Unasked).expect("an honest message");
 }
 
 /// Does what is to be done and returns the last write, as the host's loop would.

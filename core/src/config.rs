@@ -43,6 +43,8 @@ pub const MAX_APPEND_ENTRIES: usize = 32;
 /// Entries sent to one peer and not yet answered, at most. With the largest frames this is 8 MiB on the wire and in
 /// the peer's receive pool; with ordinary ones it covers several syncs of the peer's disk.
 pub const MAX_INFLIGHT_ENTRIES: u64 = 256;
+/// Changes of term in one message to a witness, at most. More follow in the next.
+pub const MAX_SENT_RUNS: usize = 4;
 /// Writes that were handed out and not yet reported, at most. What changes beyond them is written together when one of
 /// them is reported; a storage queue of this length is never full.
 pub const MAX_OPEN_WRITES: usize = 32;

@@ -77,6 +77,7 @@
 //!                 seal(&mut frame, &header, CRC);
 //!                 log.0.push(frame);
 //!             }
+//!             Output::AppendConfiguration(_) => unreachable!("nobody has asked for other members"),
 //!             // Storage writes hard state, truncation and frames in one synced batch, and reports the token after that.
 //!             Output::Persist(write) => replica.handle_persisted(now, write.token),
 //!             // All that a message depends on is durable already: it may leave at once.
@@ -90,7 +91,7 @@
 //!                 }
 //!             }
 //!             // Clients are told whom to ask.
-//!             Output::Leader { .. } => {}
+//!             Output::Leader { .. } | Output::ReadIndex { .. } => {}
 //!         }
 //!     }
 //!     Ok(receipts)
@@ -104,7 +105,8 @@
 //!     raft: RaftOptions {
 //!         node: member.node,
 //!         incarnation: member.incarnation,
-//!         configuration: Configuration::new(&[member])?,
+//!         membership: Configuration::new(&[member])?.into(),
+//!         is_witness: false,
 //!         seed: 42,
 //!         faults: Faults::NONE,
 //!     },

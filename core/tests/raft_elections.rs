@@ -366,10 +366,10 @@ fn an_empty_entry_that_was_replaced_before_it_was_polled_is_never_made() {
         term: Term(term),
         body,
     };
-    node.raft.handle_message(now, &message(2, 1, GRANTED), &[], &node.disk).unwrap();
+    node.raft.handle_message(now, &message(2, 1, GRANTED), &[], &[], &node.disk).unwrap();
     assert_eq!((node.raft.role(), node.raft.last()), (Role::Leader, at(1, 1)));
     let append = Body::Append { prev: at(0, 0), count: 1, commit: Index(0) };
-    node.raft.handle_message(now, &message(3, 2, append), &raft_net::entries(0, &[2]), &node.disk).unwrap();
+    node.raft.handle_message(now, &message(3, 2, append), &raft_net::entries(0, &[2]), &[], &node.disk).unwrap();
     node.log.push(Term(2));
     node.outputs.clear();
     node.poll();

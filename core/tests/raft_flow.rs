@@ -6,7 +6,7 @@ use eventstream_core::config::{MAX_APPEND_ENTRIES, MAX_INFLIGHT_ENTRIES, MAX_TER
 use eventstream_core::id::{Index, Term};
 use eventstream_core::raft::{Body, Flow, LogPosition, LogView, Message, Role};
 use eventstream_core::time::Instant;
-use raft_net::{Disk, Envelope, Node, World, at, entries, id, ms, terms};
+use raft_net::{Disk, Node, World, at, entries, id, ms, terms};
 
 fn append(prev: LogPosition, count: u16, commit: u64) -> Body {
     Body::Append { prev, count, commit: Index(commit) }
@@ -250,19 +250,16 @@ fn a_shorter_append_that_comes_late_removes_nothing() {
 #[test]
 fn an_append_that_overlaps_takes_only_what_is_new() {
     let mut node = follower(3);
-    let message = |prev, count: u16| Envelope {
-        message: Message {
+    let take = |node: &mut Node, prev, count: u16| {
+        let message = Message {
             from: id(1),
             to: id(2),
             incarnation: raft_net::options(1, 3, 1).incarnation,
             term: Term(5),
             body: append(at(prev, 5), count, 0),
-        },
-        entries: entries(prev, &vec![5; count.into()]),
-    };
-    let take = |node: &mut Node, prev, count| {
-        let Envelope { message, entries } = message(prev, count);
-        node.raft.handle_message(ms(3), &message, &entries, &node.disk).unwrap()
+        };
+        let entries = entries(prev, &vec![5; count.into()]);
+        node.raft.handle_message(ms(3), &message, &entries, &[], &node.disk).unwrap()
     };
     assert_eq!(take(&mut node, 1, 2), None);
     assert_eq!(take(&mut node, 1, 4), Some((Index(4), Index(5))));
@@ -318,7 +315,8 @@ fn what_was_applied_and_forgotten_is_taken_to_agree() {
         let body = append(prev, body_entries.len() as u16, 0);
         let incarnation = raft_net::options(1, 3, 1).incarnation;
         let message = Message { from: id(1), to: id(2), incarnation, term: Term(6), body };
-        let taken = node.raft.handle_message(ms(1), &message, &entries(prev.index.0, body_entries), &Horizon).unwrap();
+        let taken =
+            node.raft.handle_message(ms(1), &message, &entries(prev.index.0, body_entries), &[], &Horizon).unwrap();
         node.raft.poll_output(&Horizon);
         taken.map(|(first, last)| (first.0, last.0))
     };

@@ -19,7 +19,7 @@ fn message(from: u16, term: u64, body: Body) -> Message {
 }
 
 fn answer(node: &mut Node, message: Message, entries: Vec<EntryMeta>) -> Result<(), Rejected> {
-    node.receive(ms(2), &Envelope { message, entries })
+    node.receive(ms(2), &Envelope::new(message, entries))
 }
 
 /// Node 1 of three, following node 2 in term 5: three entries, of which two are committed.
@@ -214,7 +214,7 @@ fn event() -> impl Strategy<Value = Event> {
 fn happen(node: &mut Node, now: &mut Instant, event: Event) {
     match event {
         Event::Message(message, entries) => {
-            _ = node.receive(*now, &Envelope { message, entries });
+            _ = node.receive(*now, &Envelope::new(message, entries));
         }
         Event::Wait => {
             let next = node.raft.next_deadline();

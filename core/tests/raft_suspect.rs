@@ -362,7 +362,7 @@ fn a_claim_beyond_the_leaders_log_is_refused() {
     let incarnation = raft_net::members(3)[1].incarnation;
     let body = suspect_answer(9, 1, 2);
     let message = Message { from: id(2), to: id(1), incarnation, term: Term(1), body };
-    let answer = node.raft.handle_message(now, &message, &[], &node.disk);
+    let answer = node.raft.handle_message(now, &message, &[], &[], &node.disk);
     assert_eq!(answer, Err(Rejected::BeyondLog { matched: Index(2) }));
 }
 

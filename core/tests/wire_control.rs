@@ -97,6 +97,13 @@ fn raft_body(parts: &Parts) -> Body {
         Body::Cleared { start: b },
         Body::PreVoteIfNew { start: a, own: b },
         Body::FoundingVote { last: position, start: c },
+        Body::AppendTerms {
+            prev: position,
+            last: Index(c),
+            runs: [position, position, LogPosition::default(), LogPosition::default()],
+            configuration: Index(b),
+            commit: Index(a),
+        },
     ];
     pick(parts, &all)
 }

@@ -1,12 +1,13 @@
 //! What is done to the cluster: faults of the moment, on members and links of the moment's choice.
 
 use crate::disk::Survival;
-use crate::member::Member;
+use crate::member::{Member, voter};
 use crate::plan::MS;
 use crate::stats::Fault;
 use crate::trace::trace;
 use crate::violation::Checked;
 use crate::world::{Happens, World};
+use eventstream_core::raft::{Change, Transition};
 
 /// An hour, in microseconds.
 const HOUR: i64 = 3_600_000_000;
@@ -42,6 +43,7 @@ impl World {
             }
             Fault::Disconnect => self.disconnect(member),
             Fault::Transfer => return self.hand_over(),
+            Fault::ChangeOfMembers => return self.change_members(),
             _ => {
                 let peer = self.peer_of(member);
                 self.network.cut(member, peer);
@@ -65,6 +67,40 @@ impl World {
             trace!(self, "*** member {} hands over to {successor}", member + 1);
         }
         self.settle(member)
+    }
+
+    /// Whoever leads changes the members. Two voters stay at least: what one of one has lost is lost.
+    fn change_members(&mut self) -> Checked {
+        let Some(member) = (0..self.plan.members).find(|&member| self.members[member].leads()) else { return Ok(()) };
+        let changes: Vec<_> = (0..self.rng.range(1, 4)).map(|_| self.change()).collect();
+        let transition =
+            [Transition::Auto, Transition::Auto, Transition::Joint, Transition::JointUntilTold][self.rng.index(4)];
+        let Member { machine, clock, .. } = &mut self.members[member];
+        let Some(machine) = machine else { return Ok(()) };
+        let (now, before) = (clock.local(self.now), *machine.raft().configuration());
+        let begun = if before.is_joint() {
+            machine.propose_leave_joint(now)
+        } else if before.changed(&changes, transition).is_ok_and(|next| next.incoming().count() >= 2) {
+            machine.propose_change(now, &changes, transition)
+        } else {
+            return Ok(());
+        };
+        trace!(self, "*** member {} changes {before} by {changes:?}: {begun:?}", member + 1);
+        if begun.is_ok() {
+            self.stats.fired(Fault::ChangeOfMembers);
+        }
+        self.settle(member)
+    }
+
+    fn change(&mut self) -> Change {
+        let at = self.rng.index(self.plan.members);
+        let member = voter(at);
+        match self.rng.index(4) {
+            1 => Change::Remove(member.node),
+            _ if self.plan.witness == Some(at) => Change::AddWitness(member),
+            0 => Change::AddLearner(member),
+            _ => Change::AddVoter(member),
+        }
     }
 
     /// A member to which something is done: in half of all cases one that leads.
@@ -216,9 +252,11 @@ impl World {
     /// member, those that have never taken part are too few to found the cluster with it.
     fn may_lose(&self, member: usize) -> bool {
         let is_new = |other: usize| other == member || self.members[other].disk.is_new();
-        let new = (0..self.plan.members).filter(|&other| is_new(other)).count();
+        let new = (0..self.plan.voters).filter(|&other| is_new(other)).count();
         let others = (0..self.plan.members).filter(|&other| other != member);
-        (new <= self.plan.members / 2 || member != 0)
+        // What one disk and a witness have committed is lost with the disk.
+        self.plan.witness.is_none_or(|witness| witness == member)
+            && (new <= self.plan.voters / 2 || member != 0)
             && self.plan.members > 1
             && others.map(|other| &self.members[other]).all(|other| !other.has_lost)
     }

@@ -1,7 +1,7 @@
 //! Acting on what a machine wants done, as a host does: writing, sending, applying.
 
-use crate::entries::Span;
-use crate::member::Member;
+use crate::entries::{EntryId, Span};
+use crate::member::{Member, voter};
 use crate::network::Route;
 use crate::oracle::Life;
 use crate::plan::MS;
@@ -9,10 +9,13 @@ use crate::producer::Answer;
 use crate::stats::{Fault, Happening};
 use crate::trace::trace;
 use crate::violation::{Checked, ensure};
-use crate::world::{Happens, World, slot};
+use crate::world::{Happens, Read, World, slot};
 use eventstream_core::id::LogTime;
-use eventstream_core::raft::{Body, LogPosition, Message, Persist, Role};
-use eventstream_core::replica::{Entry, MAX_ROW_LEN, Output};
+use eventstream_core::raft::{
+    Body, Configuration, LogPosition, MAX_CONFIGURATION_LEN, Member as Voter, Message, Persist, Placed, ReadTicket,
+    Role,
+};
+use eventstream_core::replica::{Entry, MAX_ROW_LEN, Output, Stamp};
 use eventstream_core::wire::Kind;
 
 impl World {
@@ -23,9 +26,11 @@ impl World {
             let Some(output) = machine.poll_output(disk) else { break };
             match output {
                 Output::AppendEmpty(stamp) => _ = self.append(member, &stamp, Kind::Empty, 0, &[])?,
+                Output::AppendConfiguration(stamp) => self.append_configuration(member, &stamp)?,
                 Output::Persist(persist) => self.persist(member, &persist)?,
                 Output::Send(message) => self.send(member, message)?,
                 Output::Apply { first, last } => self.committed(member, first.0, last.0)?,
+                Output::ReadIndex { ticket, index } => self.read_confirmed(member, ticket, index.0)?,
                 Output::Leader { term, leader } => self.leader_changed(member, term.0, leader.map(slot)),
             }
         }
@@ -49,6 +54,8 @@ impl World {
                 "member {} removes entry {first}, which it knew to be committed",
                 member + 1
             );
+            let reverted = state.log[at..].iter().filter(|&&id| entries.configuration(id).is_some()).count();
+            self.stats.count(Happening::Reverted, reverted as u64);
             state.log.truncate(at);
             self.stats.count(Happening::Truncation, 1);
         }
@@ -96,12 +103,18 @@ impl World {
 
     fn send(&mut self, member: usize, message: Message) -> Checked {
         let to = slot(message.to);
+        trace!(self, "{} sends {message:?}", member + 1);
         let entries = match message.body {
             Body::Append { prev, count, .. } if count > 0 => {
                 let log = &self.members[member].log;
                 let range = prev.index.0 as usize..prev.index.0 as usize + usize::from(count);
                 ensure!(range.end <= log.len(), Contract, "{message:?} of a log of {} entries", log.len());
                 self.entries.span(&log[range])
+            }
+            Body::AppendTerms { prev, last, .. } => {
+                let log = &self.members[member].log;
+                ensure!(last.0 as usize <= log.len(), Contract, "{message:?} of a log of {} entries", log.len());
+                self.entries.span(&log[prev.index.0 as usize..last.0 as usize])
             }
             _ => Span::default(),
         };
@@ -115,17 +128,42 @@ impl World {
     }
 
     fn committed(&mut self, member: usize, first: u64, last: u64) -> Checked {
-        let members = &self.members[..self.plan.members];
-        let state = &members[member];
+        let state = &self.members[member];
         ensure!(first == state.apply_to + 1, Contract, "entry {first} is to be applied after {}", state.apply_to);
         let term = state.machine.as_ref().map_or(0, |machine| machine.raft().term().0);
-        let disks = self.rules.looks_at_disks.then(|| members.iter().map(|member| &member.disk));
         let before = self.oracle.committed();
-        self.oracle.commits(term, (first, last), &state.log, disks, &mut self.stats)?;
+        let configuration =
+            state.machine.as_ref().map_or(Configuration::NONE, |machine| *machine.raft().configuration());
+        let holders = |index, id| is_held(&self.members, &configuration, index, id);
+        let looks = self.rules.looks_at_disks;
+        self.oracle.commits(term, (first, last), &state.log, looks.then_some(holders), &mut self.stats)?;
+        if self.oracle.committed() > before {
+            self.observe_changes(member, before + 1, last);
+        }
         self.members[member].apply_to = last;
         if self.oracle.committed() > before && self.rng.chance(self.plan.loss_after_commit) {
             self.lose_committed(member, last);
         }
+        Ok(())
+    }
+
+    /// Counts the changes of members that are committed.
+    fn observe_changes(&mut self, member: usize, first: u64, last: u64) {
+        let state = &self.members[member];
+        for &id in &state.log[first as usize - 1..last as usize] {
+            let Some(Placed { configuration, .. }) = self.entries.configuration(id) else { continue };
+            trace!(self, "the members are {configuration} from now on");
+            let removes = state.leads() && configuration.duty_of(voter(member).node).is_none();
+            self.stats.count(Happening::Joint, u64::from(configuration.is_joint()));
+            self.stats.count(Happening::LeaderRemoved, u64::from(removes));
+        }
+    }
+
+    fn append_configuration(&mut self, member: usize, stamp: &Stamp) -> Checked {
+        let Some(machine) = &self.members[member].machine else { return Ok(()) };
+        let mut buffer = [0; MAX_CONFIGURATION_LEN];
+        let len = machine.raft().configuration().encode(&mut buffer);
+        self.append(member, stamp, Kind::Configuration, 0, &buffer[..len])?;
         Ok(())
     }
 
@@ -136,9 +174,27 @@ impl World {
         let holds = |member: &usize| members[*member].is_up() && members[*member].disk.entry(index) == Some(id);
         let holders = (0..members.len()).filter(holds).count();
         let another = (0..members.len()).filter(holds).find(|&member| member != leader);
-        if let Some(member) = another.filter(|_| holders <= members.len() / 2 + 1) {
+        if let Some(member) = another.filter(|_| holders <= self.plan.voters / 2 + 1) {
             self.crash_soon(member, Fault::LossAfterCommit);
         }
+    }
+
+    /// No read that may be answered now misses what was committed when it was asked.
+    fn read_confirmed(&mut self, member: usize, ticket: ReadTicket, index: u64) -> Checked {
+        let life = Life { member, boot: self.members[member].boot };
+        let is_answered = |read: &Read| read.life == life && read.ticket <= ticket;
+        for read in self.reads.iter().filter(|&read| is_answered(read)) {
+            ensure!(
+                index >= read.committed,
+                StaleRead,
+                "member {} answers as of entry {index}; entry {} was committed when it was asked",
+                member + 1,
+                read.committed
+            );
+            self.stats.count(Happening::LatestRead, 1);
+        }
+        self.reads.retain(|read| !is_answered(read));
+        Ok(())
     }
 
     fn leader_changed(&mut self, member: usize, term: u64, leader: Option<usize>) {
@@ -311,4 +367,15 @@ impl World {
             state.wake_at = state.clock.reaches(deadline).max(self.now);
         }
     }
+}
+
+/// Whether the disks of a majority have ever held the entry, or of a majority of each of two.
+fn is_held(members: &[Member], configuration: &Configuration, index: u64, id: EntryId) -> bool {
+    let count = |voters: &mut dyn Iterator<Item = Voter>| {
+        voters.fold((0, 0), |(all, held), voter| {
+            (all + 1, held + usize::from(members[slot(voter.node)].disk.has_held(index, id)))
+        })
+    };
+    let is_majority = |(all, held): (usize, usize)| all == 0 || held > all / 2;
+    is_majority(count(&mut configuration.incoming())) && is_majority(count(&mut configuration.outgoing()))
 }

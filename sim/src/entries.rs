@@ -3,7 +3,7 @@
 
 use crate::violation::{Checked, ensure};
 use eventstream_core::id::{Index, Term};
-use eventstream_core::raft::LogPosition;
+use eventstream_core::raft::{Configuration, LogPosition, Placed};
 use eventstream_core::wire::Kind;
 
 /// The number of an entry.
@@ -66,6 +66,15 @@ pub(crate) struct Entries {
 }
 
 impl Entries {
+    /// What the entry holds, if that is a configuration.
+    pub(crate) fn configuration(&self, id: EntryId) -> Option<Placed> {
+        let entry = self.get(id);
+        (entry.kind == Kind::Configuration).then(|| {
+            let configuration = Configuration::decode(self.payload(id)).expect("a machine has made it");
+            Placed { index: Index(entry.index), configuration }
+        })
+    }
+
     pub(crate) fn clear(&mut self) {
         self.entries.clear();
         self.bytes.clear();

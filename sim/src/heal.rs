@@ -1,6 +1,6 @@
 //! The end of a schedule: the faults stop, and the cluster has to come to itself.
 
-use crate::member::Member;
+use crate::member::{Member, voter};
 use crate::trace::trace;
 use crate::violation::{Checked, ensure};
 use crate::world::{Happens, World};
@@ -73,18 +73,35 @@ impl World {
     fn has_come_to_itself(&self) -> bool {
         let committed = self.oracle.committed();
         self.producers.iter().all(crate::producer::Producer::is_settled)
-            && self.members[..self.plan.members]
-                .iter()
-                .filter(|member| member.is_up())
-                .all(|member| member.applied() == committed && member.log.len() as u64 == committed)
+            && self
+                .present()
+                .filter(|(_, member)| member.is_up())
+                .all(|(at, member)| {
+                    let has_applied = member.applied() == committed || self.plan.witness == Some(at);
+                    has_applied && member.log.len() as u64 == committed
+                })
             // Whom somebody misses, or who is missed himself, may stay suspect.
-            && (self.stays_down != 0 || !self.members[..self.plan.members].iter().any(Member::is_suspect))
+            && (self.stays_down != 0 || !self.present().any(|(_, member)| member.is_suspect()))
+    }
+
+    /// Those who are members.
+    fn present(&self) -> impl Iterator<Item = (usize, &Member)> {
+        let nodes = &self.members[..self.plan.members];
+        let leader = nodes.iter().filter(|member| member.leads()).filter_map(|member| member.machine.as_ref());
+        let configuration =
+            leader.max_by_key(|machine| machine.raft().term()).map(|machine| *machine.raft().configuration());
+        let is_present = move |at: usize| configuration.is_some_and(|it| it.duty_of(voter(at).node).is_some());
+        nodes.iter().enumerate().filter(move |&(at, _)| is_present(at))
     }
 
     /// Applied state is held against the model once more, from the other end.
     fn compare_members(&self) -> Checked {
         for (at, member) in self.members[..self.plan.members].iter().enumerate() {
             let Some(machine) = &member.machine else { continue };
+            // Who was removed has not heard of what came after.
+            if machine.applied().index.0 < self.oracle.committed() {
+                continue;
+            }
             let (events, expected) = (machine.events(), self.oracle.model.events());
             ensure!(events == expected, ExactlyOnce, "member {} has {events} events instead of {expected}", at + 1);
             let topics: u64 = machine.topics().map(|topic| topic.next_offset().0).sum();

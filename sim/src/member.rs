@@ -166,7 +166,7 @@ impl Member {
             last_log_time: LogTime(last.map_or(0, |entry| entry.log_time)),
             suspect: self.disk.is_suspect(),
         };
-        let machine = match start.restore(&self.disk, log, now) {
+        let machine = match start.restore(&self.disk, entries, log, now) {
             Ok(machine) => machine,
             Err(error) => {
                 ensure!(false, Contract, "member {} does not start: {error}", start.member + 1);
@@ -190,6 +190,7 @@ pub(crate) struct Start<'a> {
     pub(crate) configuration: &'a Configuration,
     pub(crate) parameters: Parameters,
     pub(crate) seed: u64,
+    pub(crate) is_witness: bool,
     pub(crate) faults: Faults,
 }
 
@@ -197,6 +198,7 @@ impl Start<'_> {
     fn restore(
         &self,
         disk: &Disk,
+        entries: &Entries,
         log: RestoredLog,
         now: Instant,
     ) -> Result<Machine, eventstream_core::replica::RestoreError> {
@@ -204,8 +206,9 @@ impl Start<'_> {
         let raft = RaftOptions {
             node,
             incarnation,
-            configuration: self.configuration.clone(),
+            membership: (*self.configuration).into(),
             seed: self.seed,
+            is_witness: self.is_witness,
             faults: self.faults,
         };
         let memory = Lent {
@@ -216,6 +219,9 @@ impl Start<'_> {
         for (key, value) in disk.rows() {
             restoring.restore_row(RowKey::from_bytes(key).expect("was written so"), value)?;
         }
+        let applied = restoring.applied().index;
+        let configurations = disk.log().filter_map(|id| entries.configuration(id));
+        configurations.filter(|placed| placed.index > applied).for_each(|placed| restoring.find_configuration(placed));
         restoring.start(log, now)
     }
 }

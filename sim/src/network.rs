@@ -8,7 +8,7 @@ use crate::rng::Rng;
 use crate::stats::{Fault, Stats};
 
 /// Members of a cluster, at most.
-pub(crate) const MAX_MEMBERS: usize = 5;
+pub(crate) const MAX_MEMBERS: usize = 7;
 /// Producers, at most.
 pub(crate) const MAX_PRODUCERS: usize = 4;
 

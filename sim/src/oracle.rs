@@ -1,6 +1,5 @@
 //! The invariants that are about all members at once, checked as things happen.
 
-use crate::disk::Disk;
 use crate::entries::{Entries, EntryId};
 use crate::model::Model;
 use crate::stats::{Happening, Stats};
@@ -65,12 +64,12 @@ impl Oracle {
     }
 
     /// A member in `term` considers its log committed from `first` to `last`. Invariants 2 and 3.
-    pub(crate) fn commits<'a>(
+    pub(crate) fn commits(
         &mut self,
         term: u64,
         (first, last): (u64, u64),
         log: &[EntryId],
-        disks: Option<impl Iterator<Item = &'a Disk> + Clone>,
+        has_majority: Option<impl Fn(u64, EntryId) -> bool>,
         stats: &mut Stats,
     ) -> Checked {
         for index in first..=last {
@@ -83,13 +82,12 @@ impl Oracle {
                 ensure!(committed.id == id, LeaderCompleteness, "the committed entry {index} has changed");
                 continue;
             }
-            if let Some(disks) = disks.clone() {
-                let (all, holding) = disks
-                    .fold((0, 0), |(all, holding), disk| (all + 1, holding + usize::from(disk.has_held(index, id))));
+            if let Some(has_majority) = &has_majority {
+                let held = has_majority(index, id);
                 ensure!(
-                    holding > all / 2,
+                    held,
                     DurableMajority,
-                    "entry {index} was committed and {holding} of {all} disks have ever held it"
+                    "entry {index} was committed, and no majority of disks has ever held it"
                 );
             }
             self.committed.push(Committed { id, in_term: term, applied: None });

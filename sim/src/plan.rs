@@ -3,6 +3,7 @@
 //! Swarm testing (Groce and others, 2012): a run that uses every fault a little meets fewer states than many runs of
 //! which each uses some of the faults, and those at a strength of its own.
 
+use crate::network::MAX_MEMBERS;
 use crate::rng::Rng;
 use crate::stats::Fault;
 
@@ -12,7 +13,12 @@ pub(crate) const MS: u64 = 1_000;
 /// Likelihoods are per mille.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
+    /// Nodes: the first members, and those that may be added.
     pub(crate) members: usize,
+    /// The first members.
+    pub(crate) voters: usize,
+    /// The one of them that is a witness.
+    pub(crate) witness: Option<usize>,
     pub(crate) producers: usize,
     pub(crate) topics: usize,
     /// The cluster's parameters may have room for one fewer.
@@ -86,7 +92,7 @@ pub(crate) struct Plan {
 }
 
 /// The faults that are done at a point in time, to members or links of the moment's choice.
-pub(crate) const ACTIONS: [Fault; 13] = [
+pub(crate) const ACTIONS: [Fault; 14] = [
     Fault::OneWayPartition,
     Fault::Partition,
     Fault::Clog,
@@ -100,17 +106,24 @@ pub(crate) const ACTIONS: [Fault; 13] = [
     Fault::Reset,
     Fault::SlowDisk,
     Fault::Transfer,
+    Fault::ChangeOfMembers,
 ];
 
 /// How often each is chosen beside the others where a schedule uses all.
-const ORDINARY_WEIGHTS: [u32; ACTIONS.len()] = [4, 4, 3, 4, 2, 1, 6, 6, 1, 2, 3, 3, 3];
+const ORDINARY_WEIGHTS: [u32; ACTIONS.len()] = [4, 4, 3, 4, 2, 1, 6, 6, 1, 2, 3, 3, 3, 0];
 
 impl Plan {
     pub(crate) fn new(rng: &mut Rng) -> Self {
-        let members = [1, 2, 3, 3, 3, 3, 3, 4, 5, 5][rng.index(10)];
+        let changes = rng.chance(300);
+        let voters =
+            if changes { [2, 3, 3, 3, 4, 5][rng.index(6)] } else { [1, 2, 3, 3, 3, 3, 3, 4, 5, 7][rng.index(10)] };
+        let witness = (voters > 2 && rng.chance(150)).then(|| rng.index(voters));
+        let members = if changes { (voters + rng.range(1, 3) as usize).min(MAX_MEMBERS) } else { voters };
         let (producers, topics) = (rng.range(1, 4) as usize, rng.range(1, 3) as usize);
         let mut plan = Self {
             members,
+            voters,
+            witness,
             producers,
             topics,
             producer_limit: (producers as u32 - u32::from(producers > 1 && rng.chance(50))),
@@ -154,10 +167,13 @@ impl Plan {
             crash_of_new_leader: if rng.chance(300) { rng.range(50, 600) as u32 } else { 0 },
             cut_off_new_leader: if rng.chance(300) { rng.range(50, 800) as u32 } else { 0 },
             clock_rates: rng.coin(),
-            heal_only_majority: rng.chance(300),
+            heal_only_majority: !changes && witness.is_none() && rng.chance(300),
         };
         for weight in &mut plan.weights {
             *weight *= u32::from(rng.coin());
+        }
+        if changes {
+            plan.weights[ACTIONS.len() - 1] = rng.range(2, 40) as u32;
         }
         plan
     }

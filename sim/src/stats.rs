@@ -91,6 +91,8 @@ counts! {
         Reset => "connection reset, reconnect refused",
         /// A leader was told to hand over.
         Transfer => "leadership handed over",
+        /// A leader was told to change the members.
+        ChangeOfMembers => "change of members begun",
         /// Syncs take many times their time.
         SlowDisk => "slow disk",
         /// Committed entries are applied late.
@@ -113,6 +115,12 @@ counts! {
         SuspectElected => "suspects elected by all",
         /// A member and others, all new, began without the rest.
         Founded => "clusters founded by a majority",
+        /// A configuration of two majorities became committed.
+        Joint => "joint configurations committed",
+        /// A configuration without the leader that had begun it became committed.
+        LeaderRemoved => "leaders removed",
+        /// A member that had a configuration in force removed it from its log.
+        Reverted => "configurations reverted",
         /// A member removed entries from its log.
         Truncation => "truncations",
         /// A restart continued from a checkpoint, not from the beginning of the log.
@@ -137,13 +145,15 @@ counts! {
         Ack => "batches acknowledged",
         /// Client batches that shared an entry with others.
         Shared => "batches that shared an entry",
+        /// Reads of what is latest that a leader was confirmed to answer.
+        LatestRead => "latest reads",
         /// Events that a subscriber read.
         Delivered => "events delivered",
     }
 }
 
 /// The counts of a schedule, or of many.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stats {
     /// Schedules run to their end.
     pub schedules: u64,
@@ -153,6 +163,18 @@ pub struct Stats {
     pub virtual_us: u64,
     faults: [u64; Fault::ALL.len()],
     happenings: [u64; Happening::ALL.len()],
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Self {
+            schedules: 0,
+            steps: 0,
+            virtual_us: 0,
+            faults: [0; Fault::ALL.len()],
+            happenings: [0; Happening::ALL.len()],
+        }
+    }
 }
 
 impl Stats {

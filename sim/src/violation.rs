@@ -25,6 +25,8 @@ pub enum Invariant {
     ProducerOrder,
     /// 8: nothing unapplied is visible.
     Visibility,
+    /// What a confirmed leader answers is not stale.
+    StaleRead,
     /// Log time never decreases along the log.
     LogTime,
     /// 10: after faults stop, a majority elects and commits within ten election timeouts, and all members end alike.
@@ -46,6 +48,7 @@ impl fmt::Display for Invariant {
             Self::DenseOffsets => "6 (offsets are dense)",
             Self::ProducerOrder => "7 (events of a producer keep their order)",
             Self::Visibility => "8 (nothing unapplied is visible)",
+            Self::StaleRead => "a read of what is latest is not stale",
             Self::LogTime => "log time never decreases",
             Self::Progress => "10 (progress after faults stop)",
             Self::Contract => "contract between machine and host",

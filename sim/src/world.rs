@@ -8,7 +8,7 @@ use crate::disk::Disk;
 use crate::entries::{Entries, Span};
 use crate::member::{Machine, Member, Sender, Start, voter};
 use crate::network::{MAX_MEMBERS, Network, Route};
-use crate::oracle::Oracle;
+use crate::oracle::{Life, Oracle};
 use crate::payload::TOPICS;
 use crate::plan::{MS, Plan};
 use crate::producer::{Answer, Frames, Producer, Request, Surroundings};
@@ -21,7 +21,7 @@ use crate::violation::{Checked, ensure};
 use eventstream_core::batch::Part;
 use eventstream_core::config::Parameters;
 use eventstream_core::id::{LogTime, NodeId};
-use eventstream_core::raft::{Configuration, EntryMeta, Faults, Message};
+use eventstream_core::raft::{Body, Configuration, EntryMeta, Faults, Message, Placed, ReadTicket, Rejected};
 use eventstream_core::receipt::RunReceipt;
 use eventstream_core::replica::Outcomes;
 use eventstream_core::time::Instant;
@@ -83,6 +83,15 @@ pub(crate) enum Happens {
     Read,
 }
 
+/// A read that was asked of a member that leads, or thinks that it does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Read {
+    pub(crate) life: Life,
+    pub(crate) ticket: ReadTicket,
+    /// Entries that were committed then, as far as anybody knew.
+    pub(crate) committed: u64,
+}
+
 /// What is the same for all schedules of a run.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
@@ -127,9 +136,13 @@ pub(crate) struct World {
     pub(crate) outcomes: Outcomes,
     pub(crate) spare_buffers: Vec<Vec<u8>>,
     pub(crate) parts: Vec<Part<Sender>>,
+    /// The first one.
     configuration: Configuration,
     metas: Vec<EntryMeta>,
+    placed: Vec<Placed>,
     requests: Vec<(usize, Request, u64)>,
+    /// Reads that must not be stale.
+    pub(crate) reads: Vec<Read>,
     /// Steps since time last advanced.
     standstill: u32,
 }
@@ -162,9 +175,11 @@ impl World {
             outcomes: Outcomes::new(),
             spare_buffers: Vec::new(),
             parts: Vec::new(),
-            configuration: configuration(1),
+            configuration: configuration(1, None),
             metas: Vec::new(),
+            placed: Vec::new(),
             requests: Vec::new(),
+            reads: Vec::new(),
             standstill: 0,
         }
     }
@@ -215,6 +230,7 @@ impl World {
         self.entries.clear();
         self.frames.clear();
         self.receipts.clear();
+        self.reads.clear();
         for member in &mut self.members {
             member.reset(self.rng.below(1_000_000_000));
         }
@@ -226,11 +242,11 @@ impl World {
         self.stats = Stats::default();
         self.trace = Trace::new(with_trace);
         let (rng, members) = (&mut self.rng, plan.members);
+        self.configuration = configuration(plan.voters, plan.witness);
         self.producers.clear();
         self.producers.extend((0..plan.producers).map(|number| Producer::new(number as u8, rng, members)));
         self.subscriber = Subscriber::new(rng.index(plan.topics) as u8);
         (self.may_begin, self.stays_down) = (true, 0);
-        self.configuration = configuration(members);
     }
 
     /// Lets the next thing happen.
@@ -372,8 +388,14 @@ impl World {
 
     fn deliver(&mut self, member: usize, message: &Message, entries: Span) -> Checked {
         trace!(self, "{} hears {} in term {}: {:?}", member + 1, message.from, message.term, message.body);
-        let Self { entries: all, metas, .. } = self;
+        let Self { entries: all, metas, placed, .. } = self;
         metas.clear();
+        placed.clear();
+        placed.extend(all.of(entries).iter().filter_map(|&id| all.configuration(id)));
+        if let Body::AppendTerms { configuration, .. } = message.body {
+            placed.retain(|placed| placed.index == configuration);
+            return self.take_message(member, message, entries);
+        }
         metas.extend(all.of(entries).iter().map(|&id| {
             let entry = all.get(id);
             EntryMeta { index: entry.position().index, term: entry.position().term, log_time: LogTime(entry.log_time) }
@@ -383,11 +405,13 @@ impl World {
 
     /// Gives the message and what is known of its entries to the machine.
     fn take_message(&mut self, member: usize, message: &Message, entries: Span) -> Checked {
-        let Self { members, metas, now, .. } = self;
+        let Self { members, metas, placed, now, .. } = self;
         let Member { machine: Some(machine), disk, clock, .. } = &mut members[member] else { return Ok(()) };
-        match machine.handle_message(clock.local(*now), message, metas, disk) {
+        match machine.handle_message(clock.local(*now), message, metas, placed, disk) {
             Ok(Some((first, last))) => self.keep(member, (first.0, last.0), entries)?,
+            // Who was removed, or was not there yet, is no peer.
             Ok(None) => {}
+            Err(Rejected::NotAPeer { from }) => trace!(self, "{} does not hear {from}", member + 1),
             // What looks like a broken promise is one: nobody lies here.
             Err(rejected) => ensure!(false, Contract, "{} refused {message:?}: {rejected}", member + 1),
         }
@@ -408,13 +432,14 @@ impl World {
         let seed = self.rng.next();
         let start = Start {
             member,
-            configuration: &self.configuration,
+            configuration: if member < self.plan.voters { &self.configuration } else { &Configuration::NONE },
             parameters: Parameters {
                 producers: self.plan.producer_limit,
                 topics: self.plan.topic_limit,
                 ..Parameters::default()
             },
             seed,
+            is_witness: self.plan.witness == Some(member),
             faults: self.rules.faults,
         };
         let state = &mut self.members[member];
@@ -477,9 +502,24 @@ impl World {
         Ok(())
     }
 
+    /// Somebody asks all members that think they lead for what is not stale.
+    fn read_latest(&mut self) -> Checked {
+        for member in 0..self.plan.members {
+            let state = &mut self.members[member];
+            let Some(machine) = state.machine.as_mut().filter(|_| self.now >= state.paused_until) else { continue };
+            if let Ok(ticket) = machine.read_index(state.clock.local(self.now)) {
+                let life = Life { member, boot: state.boot };
+                self.reads.push(Read { life, ticket, committed: self.oracle.committed() });
+                self.settle(member)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The subscriber reads, now and then from another member.
     fn read(&mut self) -> Checked {
         self.step += 1;
+        self.read_latest()?;
         self.queue.push(self.now + self.rng.range(20 * MS, 100 * MS), Happens::Read);
         if self.rng.chance(300) {
             self.subscriber.member = self.rng.index(self.plan.members);
@@ -500,7 +540,9 @@ pub(crate) const fn slot(node: NodeId) -> usize {
     node.0 as usize - 1
 }
 
-fn configuration(members: usize) -> Configuration {
+fn configuration(members: usize, witness: Option<usize>) -> Configuration {
     let voters: Vec<_> = (0..members).map(voter).collect();
-    Configuration::new(&voters).expect("1 to 5 members with ids of their own")
+    let all = Configuration::new(&voters);
+    let all = all.and_then(|all| witness.map_or(Ok(all), |witness| all.with_witness(voter(witness).node)));
+    all.expect("1 to 7 members with ids of their own")
 }

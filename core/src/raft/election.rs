@@ -48,6 +48,12 @@ impl Election {
     pub(super) fn new_pre_voters(&self) -> Slots {
         self.pre_votes.new
     }
+
+    /// The slot has another member now, or none.
+    pub(super) fn forget(&mut self, slot: usize) {
+        self.pre_votes.forget(slot);
+        self.votes.forget(slot);
+    }
 }
 
 /// What a voter, or somebody that was asked for a pre-vote, has answered.
@@ -88,6 +94,12 @@ impl Tally {
             Ballot::Refused => &mut self.refused,
         };
         into.insert(slot);
+    }
+
+    fn forget(&mut self, slot: usize) {
+        for set in [&mut self.granted, &mut self.if_all, &mut self.new, &mut self.refused] {
+            set.remove(slot);
+        }
     }
 
     fn has_granted(&self, slot: usize) -> bool {
@@ -158,7 +170,9 @@ impl Raft {
             self.become_follower(now, message.term);
         } else if message.term < term {
             match message.body {
-                Body::Append { .. } | Body::Heartbeat { .. } => self.owe(slot, Owed::NewerTerm),
+                Body::Append { .. } | Body::AppendTerms { .. } | Body::Heartbeat { .. } => {
+                    self.owe(slot, Owed::NewerTerm);
+                }
                 Body::Vote { .. } | Body::FoundingVote { .. } => self.owe(slot, Owed::VoteRefused),
                 _ => {}
             }
@@ -173,6 +187,7 @@ impl Raft {
             self.stable.set_hard_state(HardState { term, vote: None, ..self.stable.hard_state() });
         }
         if self.role == Role::Leader {
+            self.forget_reads();
             self.timers.stop(Timer::Heartbeat);
             self.timers.stop(Timer::Quorum);
             self.timers.stop(Timer::Transfer);
@@ -194,7 +209,7 @@ impl Raft {
         self.leader = None;
         self.election.lease_until = now;
         self.timers.stop(Timer::Lease);
-        for slot in self.others.iter() {
+        for slot in self.audience().iter() {
             if let Some(kept) = self.peers[slot].kept.take().filter(|kept| now <= kept.until) {
                 self.handle_pre_vote(now, slot, kept.term, kept.last, kept.start);
             }
@@ -203,7 +218,7 @@ impl Raft {
 
     /// Whether a leader is taken to live that is not the member at `slot`: who asks for votes does not lead.
     fn in_lease_of_another(&self, now: Instant, slot: usize) -> bool {
-        let leads = self.configuration.members()[slot].node;
+        let leads = self.id(slot);
         self.role == Role::Leader || now < self.election.lease_until && self.leader != Some(leads)
     }
 
@@ -246,7 +261,7 @@ impl Raft {
             // It was renewed. Requests that can still outlast it wait on.
             let lease_until = self.election.lease_until;
             let waits = |slot: usize| self.peers[slot].kept.is_some_and(|kept| lease_until <= kept.until);
-            if self.others.iter().any(waits) {
+            if self.audience().iter().any(waits) {
                 self.timers.set(Timer::Lease, lease_until);
             }
         } else if self.role != Role::Leader {
@@ -257,7 +272,7 @@ impl Raft {
     /// The leader's process is gone: nobody listens where it listened. Its followers ask for pre-votes one after the
     /// other, in the order of their ids, so that they do not compete.
     pub(super) fn handle_leader_gone(&mut self, now: Instant, leader: usize) {
-        let rank = self.others.without(leader).iter().filter(|&slot| slot < self.own).count();
+        let rank = self.other_voters().without(leader).iter().filter(|&slot| slot < self.own).count();
         let turn = now + RESET_RANK_STEP * rank as u64;
         self.timers.set(Timer::Election, turn.min(self.timers.at(Timer::Election)));
         // After that: a request that was kept is granted now, and puts off our own turn.
@@ -272,13 +287,16 @@ impl Raft {
             return;
         }
         self.end_lease(now);
+        if !self.can_lead() {
+            return;
+        }
         self.role = Role::PreCandidate;
         self.election.pre_votes = Tally::default();
         self.election.pre_votes.count(self.own, self.own_ballot());
         self.retry_after(now, 0);
         // Members that are new wait for the founder's word, and a lost one is not asked for.
         let founds = self.election.campaign == Campaign::Founding && self.stable.hard_state().vote == Some(self.node);
-        for slot in self.others.iter() {
+        for slot in self.other_voters().iter() {
             self.peers[slot].owed.remove(Owed::Vote);
             if founds {
                 self.owe(slot, Owed::Vote);
@@ -321,7 +339,7 @@ impl Raft {
         self.role = Role::Candidate;
         self.election.campaign = campaign;
         self.timers.set(Timer::Election, now + self.patience);
-        for slot in self.others.iter() {
+        for slot in self.other_voters().iter() {
             self.owe(slot, Owed::Vote);
         }
     }
@@ -369,7 +387,7 @@ impl Raft {
         if !self.stable.vote_is_durable() && !self.faults.has(Fault::VoteNotSyncedBeforeReply) {
             return None;
         }
-        let candidate = self.configuration.members()[slot].node;
+        let candidate = self.id(slot);
         assert_eq!(self.stable.hard_state().vote, Some(candidate), "one vote in a term");
         self.peers[slot].owed.remove(Owed::VoteGranted);
         let is_sound = self.start_if_suspect() == 0;

@@ -28,6 +28,8 @@ pub enum Rejected {
     /// The entries are not those that the message announces: other in number, not consecutive, or of terms that
     /// decrease or are above the message's.
     Entries,
+    /// Entries without payloads for a member that keeps them, or with payloads for a witness.
+    Witness,
     /// Two members lead one term. The sender, this node or the leader that it follows has forgotten a vote.
     SecondLeader {
         /// The term that both lead.
@@ -65,6 +67,7 @@ impl fmt::Display for Rejected {
             }
             Self::OutOfRange => write!(f, "a number of the message is out of range"),
             Self::Entries => write!(f, "the entries are not those that the append announces"),
+            Self::Witness => write!(f, "a witness is told terms, and everybody else gets entries"),
             Self::SecondLeader { term } => write!(f, "a second leader of term {term}"),
             Self::Contradiction { index } => write!(f, "entry {index} contradicts one that cannot change any more"),
             Self::BeyondLog { matched } => write!(f, "the peer claims entry {matched}, which its leader does not have"),
@@ -103,6 +106,27 @@ impl fmt::Display for ProposeError {
 
 impl core::error::Error for ProposeError {}
 
+/// Why nothing can be read here that is sure not to be stale.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadError {
+    /// This node does not lead. Ask the leader.
+    NotLeader {
+        /// This node's term.
+        term: Term,
+        /// The leader of that term, if it is known.
+        leader: Option<NodeId>,
+    },
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let &Self::NotLeader { term, leader } = self;
+        ProposeError::NotLeader { term, leader }.fmt(f)
+    }
+}
+
+impl core::error::Error for ReadError {}
+
 /// Why leadership cannot be handed over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TransferError {
@@ -115,6 +139,11 @@ pub enum TransferError {
     },
     /// The one that is to take over is no other member.
     NotAPeer {
+        /// Who it was to be.
+        node: NodeId,
+    },
+    /// The one that is to take over is a learner or the witness.
+    CannotLead {
         /// Who it was to be.
         node: NodeId,
     },
@@ -132,6 +161,7 @@ impl fmt::Display for TransferError {
         match *self {
             Self::NotLeader { term, leader } => ProposeError::NotLeader { term, leader }.fmt(f),
             Self::NotAPeer { node } => write!(f, "node {node} is no peer of this node"),
+            Self::CannotLead { node } => write!(f, "node {node} is no voter that keeps the log"),
             Self::Suspect { node } => write!(f, "node {node} is suspect, and not cleared yet"),
             Self::NobodyHeard => write!(f, "no other member was heard lately"),
         }
@@ -143,9 +173,7 @@ impl core::error::Error for TransferError {}
 /// Why a member cannot start from what was found on its disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RestoreError {
-    /// The configuration does not hold this node.
-    NotAMember,
-    /// The configuration holds another incarnation of this node: the directory was wiped or copied.
+    /// The first configuration holds another incarnation of this node: the directory was wiped or copied.
     OtherIncarnation,
     /// The last entry has a term above the hard state's, or an index and no term: what was reported as written
     /// together is no longer there together.
@@ -159,7 +187,6 @@ pub enum RestoreError {
 impl fmt::Display for RestoreError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::NotAMember => "the configuration does not hold this node",
             Self::OtherIncarnation => "the configuration holds another incarnation of this node",
             Self::HardStateLost => "the log's last entry is of a later term than the hard state",
             Self::LogTailLost => "the applied state is ahead of the log: the log has lost its tail",

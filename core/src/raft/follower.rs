@@ -2,6 +2,7 @@
 
 use super::election::Campaign;
 use super::error::Rejected;
+use super::membership::Placed;
 use super::message::{Body, EntryMeta, LogPosition, Message};
 use super::output::LogView;
 use super::peer::Owed;
@@ -25,6 +26,14 @@ pub(super) struct Following {
     pub(super) round: u64,
 }
 
+/// What followed an append.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Appended<'a> {
+    pub(super) entries: &'a [EntryMeta],
+    /// Those of them that are of that kind.
+    pub(super) configurations: &'a [Placed],
+}
+
 impl Raft {
     /// A word of the leader of this term.
     pub(super) fn step_follower(
@@ -32,13 +41,19 @@ impl Raft {
         now: Instant,
         slot: usize,
         message: &Message,
-        entries: &[EntryMeta],
+        appended: Appended<'_>,
         view: &impl LogView,
     ) -> Result<Option<(Index, Index)>, Rejected> {
         match message.body {
             Body::Append { prev, commit, .. } => {
                 self.follow(now, message.from)?;
-                let taken = self.take_entries(slot, prev, entries, view)?;
+                let taken = self.take_entries(now, slot, prev, appended, view)?;
+                self.learn_commit(commit);
+                Ok(taken)
+            }
+            Body::AppendTerms { prev, last, runs, commit, .. } => {
+                self.follow(now, message.from)?;
+                let taken = self.take_terms(now, slot, prev, last, &runs, appended.configurations, view)?;
                 self.learn_commit(commit);
                 Ok(taken)
             }
@@ -50,7 +65,7 @@ impl Raft {
                 Ok(None)
             }
             // A suspect member cannot win without pre-votes.
-            Body::TimeoutNow if self.leader == Some(message.from) && !self.is_suspect() => {
+            Body::TimeoutNow if self.leader == Some(message.from) && !self.is_suspect() && self.can_lead() => {
                 self.campaign(now, Campaign::Transfer);
                 Ok(None)
             }
@@ -82,26 +97,20 @@ impl Raft {
     /// taken.
     fn take_entries(
         &mut self,
+        now: Instant,
         slot: usize,
         prev: LogPosition,
-        entries: &[EntryMeta],
+        Appended { entries, configurations }: Appended<'_>,
         view: &impl LogView,
     ) -> Result<Option<(Index, Index)>, Rejected> {
         if !self.agrees(prev, view)? {
-            let hint = self.stable.last_at_most(prev.index, prev.term, self.commit, view);
-            self.following.refused = (prev.index, hint);
-            self.owe(slot, Owed::AppendRejected);
+            self.refuse_append(slot, prev, view);
             return Ok(None);
         }
         let (kept, new) = self.split_known(entries, view)?;
         let agreed = kept.last().map_or(prev, |entry| LogPosition { index: entry.index, term: entry.term });
-        if let Some(first) = new.first()
-            && agreed.index < self.last().index
-        {
-            // Only an entry that differs removes others: a delayed, shorter append must not (Raft paper, section 5.3).
-            assert!(first.index > self.following.verified, "what was verified, or is committed, is never removed");
-            self.stable.truncate(agreed);
-            self.empty_entry = self.empty_entry.filter(|empty| empty.index <= agreed.index);
+        if !new.is_empty() {
+            self.cut(now, agreed)?;
         }
         let mut taken = None;
         for entry in new {
@@ -111,14 +120,41 @@ impl Raft {
             assert_eq!(self.stable.append(entry.term).index, entry.index, "entries follow one another");
             taken = Some((taken.map_or(entry.index, |(first, _)| first), entry.index));
         }
+        if let Some(taken) = taken {
+            self.adopt_taken(now, taken, configurations);
+        }
         let verified = taken.map_or(agreed.index, |(_, last)| last);
         self.following.verified = self.following.verified.max(verified);
-        self.owe(slot, Owed::AppendAccepted);
+        self.owe(self.leader_slot().unwrap_or(slot), Owed::AppendAccepted);
         Ok(taken)
     }
 
+    /// The logs do not agree at `prev`: says where they may.
+    pub(super) fn refuse_append(&mut self, slot: usize, prev: LogPosition, view: &impl LogView) {
+        let hint = self.stable.last_at_most(prev.index, prev.term, self.commit, view);
+        self.following.refused = (prev.index, hint);
+        self.owe(slot, Owed::AppendRejected);
+    }
+
+    /// The entry after `agreed` differs from the leader's, or is missing: removes it, and those after it. Only an entry that
+    /// differs removes others: a delayed, shorter append must not (Raft paper, section 5.3).
+    pub(super) fn cut(&mut self, now: Instant, agreed: LogPosition) -> Result<(), Rejected> {
+        let first = agreed.index.next();
+        if first > self.last().index {
+            return Ok(());
+        }
+        assert!(first > self.following.verified, "what was verified, or is committed, is never removed");
+        if !self.can_revert(first) {
+            return Err(Rejected::Contradiction { index: first });
+        }
+        self.stable.truncate(agreed);
+        self.empty_entry = self.empty_entry.filter(|empty| empty.index <= agreed.index);
+        self.revert(now, first);
+        Ok(())
+    }
+
     /// Whether the log has the entry at `at`. What was verified is taken to agree where the store has forgotten it.
-    fn agrees(&self, at: LogPosition, view: &impl LogView) -> Result<bool, Rejected> {
+    pub(super) fn agrees(&self, at: LogPosition, view: &impl LogView) -> Result<bool, Rejected> {
         let verified = at.index <= self.following.verified;
         match self.stable.term(at.index, view) {
             Some(term) if term == at.term => Ok(true),

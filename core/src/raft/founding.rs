@@ -43,7 +43,11 @@ impl Founding {
             | Body::SuspectPreVote { last, .. }
             | Body::Vote { last, .. }
             | Body::FoundingVote { last, .. } => last.index > Index::ZERO,
-            Body::Append { .. } | Body::Heartbeat { .. } | Body::TimeoutNow | Body::Cleared { .. } => true,
+            Body::Append { .. }
+            | Body::AppendTerms { .. }
+            | Body::Heartbeat { .. }
+            | Body::TimeoutNow
+            | Body::Cleared { .. } => true,
             _ => false,
         };
     }

@@ -1,6 +1,7 @@
 //! What members say to each other. Entries travel beside an append, not in it: the machine speaks of ranges of
 //! indices and the host attaches the frames.
 
+use crate::config::MAX_SENT_RUNS;
 use crate::id::{Incarnation, Index, LogTime, NodeId, Term};
 use serde::{Deserialize, Serialize};
 
@@ -156,9 +157,27 @@ pub enum Body {
         /// Names the start of the receiver's process that has answered with [`PreVoteIfNew`](Self::PreVoteIfNew); zero if none has.
         start: u64,
     },
+    /// To a witness, in the place of [`Append`](Self::Append): the terms of the entries after `prev`, up to and with `last`.
+    AppendTerms {
+        /// The entry before the first one told.
+        prev: LogPosition,
+        /// The last one told; `prev` only asks whether that matches.
+        last: Index,
+        /// Where each term begins, in their order; behind the last one the rest is zero.
+        runs: [LogPosition; MAX_SENT_RUNS],
+        /// The last of them that holds a configuration, whose frame follows this message; zero for none.
+        configuration: Index,
+        /// The leader's commit index.
+        commit: Index,
+    },
 }
 
 impl Body {
+    /// Whether a leader says this to those that follow it, to be answered when it is durable.
+    pub(super) const fn is_append(&self) -> bool {
+        matches!(self, Self::Append { .. } | Self::AppendTerms { .. })
+    }
+
     /// The sender's wall clock, where it tells it.
     pub(crate) const fn wall_us(&mut self) -> Option<&mut u64> {
         match self {
@@ -177,6 +196,10 @@ impl Body {
             Self::PreVote { last } | Self::Vote { last, .. } => of(last),
             Self::SuspectPreVote { last, start } | Self::FoundingVote { last, start } => of(last).max(start),
             Self::Append { prev, count, commit } => of(prev).saturating_add(count.into()).max(commit.0),
+            Self::AppendTerms { prev, last, runs, configuration, commit } => {
+                let runs = runs.into_iter().map(of).fold(0, u64::max);
+                of(prev).max(last.0).max(runs).max(configuration.0).max(commit.0)
+            }
             Self::AppendAccepted { matched } => matched.0,
             Self::AppendRejected { rejected, hint } => of(hint).max(rejected.0),
             Self::Heartbeat { commit, round } => commit.0.max(round),

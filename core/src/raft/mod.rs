@@ -17,7 +17,8 @@
 //! 3. [`Output::Persist`], at most [`MAX_OPEN_WRITES`](crate::config::MAX_OPEN_WRITES) open at once;
 //! 4. [`Output::Send`], each with its durability condition met already;
 //! 5. [`Output::Commit`], never beyond what was handed out to be written: a store that writes in order cannot hold the
-//!    effects of an entry without the entry.
+//!    effects of an entry without the entry;
+//! 6. [`Output::ReadIndex`], whose entries were given out before if they were not already.
 //!
 //! ```
 //! use eventstream_core::id::{Incarnation, Index, NodeId, Term};
@@ -37,8 +38,9 @@
 //! let options = RaftOptions {
 //!     node: member.node,
 //!     incarnation: member.incarnation,
-//!     configuration: Configuration::new(&[member])?,
+//!     membership: Configuration::new(&[member])?.into(),
 //!     seed: 42,
+//!     is_witness: false,
 //!     faults: Faults::NONE,
 //! };
 //! let mut now = Instant::ZERO;
@@ -56,7 +58,8 @@
 //!                 raft.handle_persisted(now, write.token); // when it is on stable storage
 //!             }
 //!             Output::Send(_) => unreachable!("nobody else is there"),
-//!             Output::AppendEmpty(_) | Output::Commit(_) | Output::Leader { .. } => {}
+//!             Output::AppendEmpty(_) | Output::Commit(_) | Output::ReadIndex { .. } | Output::Leader { .. } => {}
+//!             Output::AppendConfiguration(_) => unreachable!("nobody has asked for a change"),
 //!         }
 //!     }
 //!     if raft.role() == Role::Leader && proposed.is_none() {
@@ -70,42 +73,51 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod change;
 mod configuration;
 mod election;
 mod error;
 mod faults;
 mod follower;
 mod founding;
+mod membership;
 mod message;
 mod output;
 mod peer;
 mod progress;
 mod quorum;
 mod random;
+mod reading;
 mod replication;
 mod stable;
 mod suspect;
 mod terms;
 mod timer;
 mod transfer;
+mod witness;
 
-pub use configuration::{Configuration, ConfigurationError, Member};
-pub use error::{ProposeError, Rejected, RestoreError, TransferError};
+pub use change::{Change, ChangeError, Transition};
+pub use configuration::{Configuration, ConfigurationError, Duty, MAX_CONFIGURATION_LEN, Member};
+pub use error::{ProposeError, ReadError, Rejected, RestoreError, TransferError};
 pub use faults::{Fault, Faults};
+pub use membership::{Membership, Placed};
 pub use message::{Body, EntryMeta, LogPosition, Message};
 pub use output::{HardState, LogView, Output, Persist, Restored, Token};
 pub use progress::Flow;
+pub use quorum::VoteResult;
+pub use reading::ReadTicket;
 
 use crate::config::{MAX_COUNTER, MAX_MEMBERS, PATIENCE, PATIENCE_SPREAD};
 use crate::id::{Incarnation, Index, NodeId, Term};
 use crate::time::{Duration, Instant};
 use configuration::Slots;
 use election::{Ballot, Election, Standing};
-use follower::Following;
+use follower::{Appended, Following};
 use founding::Founding;
 use peer::{Owed, Peer};
-use quorum::Majority;
+use quorum::Quorum;
 use random::Random;
+use reading::Reading;
 use replication::Leading;
 use stable::Stable;
 use timer::{Timer, Timers};
@@ -117,10 +129,12 @@ pub struct RaftOptions {
     pub node: NodeId,
     /// Its incarnation, as its data directory has it.
     pub incarnation: Incarnation,
-    /// All members.
-    pub configuration: Configuration,
+    /// The members: the configurations of its log.
+    pub membership: Membership,
     /// For what is to differ between nodes and runs. The same seed and calls give the same outputs.
     pub seed: u64,
+    /// It keeps of the log the terms only: it is told those, votes, and never leads.
+    pub is_witness: bool,
     /// Mistakes to make; [`Faults::NONE`] outside tests.
     pub faults: Faults,
 }
@@ -158,12 +172,15 @@ pub struct PeerProgress {
 pub struct Raft {
     node: NodeId,
     incarnation: Incarnation,
-    configuration: Configuration,
-    quorum: Majority,
-    /// This member's slot.
+    membership: Membership,
+    quorum: Quorum,
+    /// This member's slot; [`membership::NOWHERE`] while it is none.
     own: usize,
-    /// The slots of all others.
+    /// The slots of all other members.
     others: Slots,
+    is_witness: bool,
+    /// A sender that is no member.
+    guest: Option<Member>,
     faults: Faults,
     random: Random,
     /// How long this member waits for a leader: differs between members.
@@ -180,8 +197,9 @@ pub struct Raft {
     election: Election,
     following: Following,
     leading: Leading,
+    reading: Reading,
     /// By slot.
-    peers: [Peer; MAX_MEMBERS],
+    peers: [Peer; MAX_MEMBERS + 1],
     timers: Timers,
 
     /// Peers to which something may be sent now.
@@ -192,6 +210,8 @@ pub struct Raft {
     told_commit: Index,
     /// The empty entry of this leader, until it was given out.
     empty_entry: Option<LogPosition>,
+    /// The entry of the configuration that this leader has begun, until it was given out.
+    configuration_entry: Option<LogPosition>,
 }
 
 impl Raft {
@@ -202,29 +222,35 @@ impl Raft {
     ///
     /// [`RestoreError`] if it may not take part with what it found.
     pub fn new(options: RaftOptions, restored: &Restored, now: Instant) -> Result<Self, RestoreError> {
-        let RaftOptions { node, incarnation, configuration, seed, faults } = options;
-        let own = configuration.slot(node).ok_or(RestoreError::NotAMember)?;
-        if configuration.members()[own].incarnation != incarnation {
+        let RaftOptions { node, incarnation, membership, seed, is_witness, faults } = options;
+        restored.check()?;
+        if membership.latest().index > restored.last.index {
+            return Err(RestoreError::LogTailLost);
+        }
+        // In the log there may be others: those of its lives before.
+        let first = membership.latest();
+        let other_life = |(member, _): (Member, Duty)| member.node == node && member.incarnation != incarnation;
+        if first.index == Index::ZERO && first.configuration.members().any(other_life) {
             return Err(RestoreError::OtherIncarnation);
         }
-        restored.check()?;
         let is_wiped = restored.hard_state.term == Term::ZERO;
         let suspect = restored.suspect && !(is_wiped && faults.has(Fault::WipedVotesAsSound));
         let restored = &Restored { suspect, ..*restored };
         let mut random = Random::new(seed ^ u64::from(node.0) << 48);
         // Each member has a part of the spread of its own, so that one campaigns before the others.
-        let part = Duration::from_micros(PATIENCE_SPREAD.as_micros() / configuration.members().len() as u64);
+        let configuration = membership.latest().configuration;
+        let own = configuration.slot(node).unwrap_or_default();
+        let part = Duration::from_micros(PATIENCE_SPREAD.as_micros() / configuration.slots().len().max(1) as u64);
         let patience = PATIENCE + part * own as u64 + random.between(Duration::ZERO, part);
-        let others = configuration.slots().without(own);
-        let mut timers = Timers::new();
-        timers.set(Timer::Election, if others == Slots::NONE { now } else { now + patience });
-        Ok(Self {
+        let mut raft = Self {
             node,
             incarnation,
             quorum: configuration.quorum(),
-            configuration,
+            membership,
             own,
-            others,
+            others: Slots::NONE,
+            is_witness,
+            guest: None,
             faults,
             start: random.clone().next() >> 1 | 1,
             random,
@@ -237,13 +263,21 @@ impl Raft {
             election: Election::default(),
             following: Following { verified: restored.applied.index, ..Following::default() },
             leading: Leading::default(),
-            peers: [Peer::NEW; MAX_MEMBERS],
-            timers,
+            reading: Reading::default(),
+            peers: [Peer::NEW; MAX_MEMBERS + 1],
+            timers: Timers::new(),
             attention: Slots::NONE,
             told_leader: (restored.hard_state.term, None),
             told_commit: restored.applied.index,
             empty_entry: None,
-        })
+            configuration_entry: None,
+        };
+        raft.set_places();
+        if raft.can_lead() {
+            let is_alone = raft.quorum.result(Slots::only(raft.own), Slots::NONE, Slots::NONE) == VoteResult::Won;
+            raft.timers.set(Timer::Election, if is_alone { now } else { now + patience });
+        }
+        Ok(raft)
     }
 }
 
@@ -255,10 +289,16 @@ impl Raft {
         self.node
     }
 
-    /// All members.
+    /// The members: the configuration of the last entry that holds one, committed or not.
     #[must_use]
-    pub fn configuration(&self) -> &Configuration {
-        &self.configuration
+    pub const fn configuration(&self) -> &Configuration {
+        &self.membership.latest().configuration
+    }
+
+    /// The configurations of its log.
+    #[must_use]
+    pub const fn membership(&self) -> &Membership {
+        &self.membership
     }
 
     /// What it does in its term.
@@ -331,14 +371,15 @@ impl Raft {
     }
 
     fn peer_slot(&self, node: NodeId) -> Option<usize> {
-        self.configuration.slot(node).filter(|&slot| slot != self.own)
+        self.configuration().slot(node).filter(|&slot| slot != self.own)
     }
 }
 
 /// What happened.
 impl Raft {
-    /// A message came. `entries` are those that follow an [`Body::Append`], read from the headers of their frames; there
-    /// are none with any other.
+    /// A message came. `entries` are those that follow an [`Body::Append`], read from the headers of their frames, and
+    /// `configurations` what those of them hold that are of kind *configuration*, in their order; there are none with any
+    /// other.
     ///
     /// Returns the first and last index of the entries that were **taken** from the message, if any were. The caller
     /// keeps the frames of exactly these, in the place of any that it had at or after the first; a later
@@ -352,9 +393,11 @@ impl Raft {
         now: Instant,
         message: &Message,
         entries: &[EntryMeta],
+        configurations: &[Placed],
         view: &impl LogView,
     ) -> Result<Option<(Index, Index)>, Rejected> {
-        let slot = self.admit(message, entries)?;
+        self.admit(message, entries, configurations)?;
+        let slot = self.sender(now, message)?;
         self.founding.hear(message);
         if self.check_term(now, slot, message) == Standing::Done {
             return Ok(None);
@@ -367,8 +410,9 @@ impl Raft {
             (Body::VoteIfAll { .. }, _) => self.count_vote(now, slot, Ballot::IfAll),
             (_, Role::Leader) => self.step_leader(now, slot, message, view)?,
             // A word of this term's leader makes a follower of a candidate.
-            _ => return self.step_follower(now, slot, message, entries, view),
+            _ => return self.step_follower(now, slot, message, Appended { entries, configurations }, view),
         }
+        self.conclude(now);
         Ok(None)
     }
 
@@ -380,7 +424,7 @@ impl Raft {
                 Timer::Lease => self.handle_lease_timeout(now),
                 Timer::Heartbeat => self.handle_heartbeat_timeout(now),
                 Timer::Quorum => self.handle_quorum_timeout(now),
-                Timer::Transfer => self.handle_transfer_timeout(),
+                Timer::Transfer => self.handle_transfer_timeout(now),
             }
         }
     }
@@ -392,9 +436,18 @@ impl Raft {
     /// If `token` was never handed out: a bug of the caller.
     pub fn handle_persisted(&mut self, now: Instant, token: Token) {
         self.stable.persisted(token);
+        self.note_own_pace(now);
         self.handle_own_vote_durable(now);
         self.advance_commit();
-        self.attention = self.others;
+        self.attention = self.audience();
+        self.conclude(now);
+    }
+
+    /// What may follow from something that was counted.
+    fn conclude(&mut self, now: Instant) {
+        self.conclude_change(now);
+        self.confirm_reads(now);
+        self.begin_round_of_reads(now);
     }
 
     /// There is a connection to `peer`, where there was none.
@@ -408,10 +461,11 @@ impl Raft {
     }
 
     /// The connection to `peer` is gone; what was sent last may not have arrived.
-    pub fn handle_disconnected(&mut self, _now: Instant, peer: NodeId) {
+    pub fn handle_disconnected(&mut self, now: Instant, peer: NodeId) {
         let Some(slot) = self.peer_slot(peer) else { return };
         if self.role == Role::Leader {
             self.peers[slot].progress.suspend();
+            self.review_witness(now);
         }
     }
 
@@ -426,18 +480,20 @@ impl Raft {
         }
     }
 
-    /// Checks what does not depend on the state, and finds the sender's slot.
-    fn admit(&self, message: &Message, entries: &[EntryMeta]) -> Result<usize, Rejected> {
-        let &Message { from, to, incarnation, term, body } = message;
+    /// Checks what does not depend on the state.
+    fn admit(&self, message: &Message, entries: &[EntryMeta], configurations: &[Placed]) -> Result<(), Rejected> {
+        let &Message { to, term, body, .. } = message;
         if to != self.node {
             return Err(Rejected::NotForMe { to });
         }
-        let slot = self.peer_slot(from).ok_or(Rejected::NotAPeer { from })?;
-        if self.configuration.members()[slot].incarnation != incarnation {
-            return Err(Rejected::OtherIncarnation { from, incarnation });
-        }
         if term.0.max(body.highest()) > MAX_COUNTER {
             return Err(Rejected::OutOfRange);
+        }
+        if matches!(body, Body::AppendTerms { .. }) != self.is_witness && body.is_append() {
+            return Err(Rejected::Witness);
+        }
+        if let Body::AppendTerms { .. } = body {
+            return witness::check_terms(message, configurations);
         }
         let announced = if let Body::Append { count, .. } = body { count.into() } else { 0 };
         let mut before = if let Body::Append { prev, .. } = body { prev } else { LogPosition::default() };
@@ -446,7 +502,9 @@ impl Raft {
             follows &= entry.index == before.index.next() && entry.term >= before.term && entry.term <= term;
             before = LogPosition { index: entry.index, term: entry.term };
         }
-        if follows { Ok(slot) } else { Err(Rejected::Entries) }
+        let mut others = entries.iter();
+        follows &= configurations.iter().all(|placed| others.any(|entry| entry.index == placed.index));
+        if follows { Ok(()) } else { Err(Rejected::Entries) }
     }
 }
 
@@ -483,6 +541,9 @@ impl Raft {
         if let Some(empty) = self.empty_entry.take() {
             return Some(Output::AppendEmpty(empty));
         }
+        if let Some(entry) = self.configuration_entry.take() {
+            return Some(Output::AppendConfiguration(entry));
+        }
         if let Some(write) = self.stable.poll() {
             return Some(Output::Persist(write));
         }
@@ -497,6 +558,9 @@ impl Raft {
             self.told_commit = commit;
             return Some(Output::Commit(commit));
         }
+        if let Some((ticket, index)) = self.poll_reads() {
+            return Some(Output::ReadIndex { ticket, index });
+        }
         None
     }
 
@@ -507,7 +571,7 @@ impl Raft {
                 return Some(self.message(slot, term, body));
             }
         }
-        if self.role != Role::Leader {
+        if self.role != Role::Leader || !self.others.contains(slot) {
             return None;
         }
         let body = self.append_request(slot, view)?;
@@ -542,7 +606,7 @@ impl Raft {
     }
 
     fn message(&self, slot: usize, term: Term, body: Body) -> Message {
-        let to = self.configuration.members()[slot].node;
+        let to = self.id(slot);
         Message { from: self.node, to, incarnation: self.incarnation, term, body }
     }
 

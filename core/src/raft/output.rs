@@ -2,6 +2,7 @@
 
 use super::error::RestoreError;
 use super::message::{LogPosition, Message};
+use super::reading::ReadTicket;
 use crate::config::MAX_COUNTER;
 use crate::id::{Index, NodeId, Term};
 use serde::{Deserialize, Serialize};
@@ -49,6 +50,16 @@ pub enum Output {
     /// This node has begun to lead, and has appended an entry here to say so. Make its frame, of kind *empty*; the
     /// [`Persist`] that covers it comes after this.
     AppendEmpty(LogPosition),
+    /// This leader has appended the [configuration](super::Raft::configuration) that is in force now. Make its frame, of kind
+    /// *configuration*; the [`Persist`] that covers it comes after this.
+    AppendConfiguration(LogPosition),
+    /// Reads up to and with this ticket are not stale once the entries up to this index are applied. Needs no durability.
+    ReadIndex {
+        /// The last of the reads, as [`read_index`](super::Raft::read_index) gave it.
+        ticket: ReadTicket,
+        /// What has to be applied before they are answered.
+        index: Index,
+    },
     /// The node's view of who leads has changed. Needs no durability.
     Leader {
         /// The term it is about.

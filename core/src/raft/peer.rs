@@ -24,6 +24,10 @@ pub(super) struct Peer {
     pub(super) progress: Progress,
     /// When it last spoke in our term, while we lead.
     pub(super) heard: Instant,
+    /// When it last had all, or more than before, while we lead; ...
+    pub(super) level: Instant,
+    /// ... and what that was.
+    pub(super) matched_before: Index,
     /// The round of heartbeats that it answered last, while we lead.
     pub(super) answered: u64,
     /// What we hold against it, while we lead.
@@ -49,6 +53,8 @@ impl Peer {
         kept: None,
         progress: Progress::new(Index(1)),
         heard: Instant::ZERO,
+        level: Instant::ZERO,
+        matched_before: Index::ZERO,
         answered: 0,
         suspicion: None,
     };

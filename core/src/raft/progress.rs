@@ -46,6 +46,22 @@ struct Watch {
     probed: bool,
 }
 
+/// How many entries a peer may be sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limit {
+    /// In one append.
+    at_once: u64,
+    /// Before the first of them is answered.
+    in_flight: u64,
+}
+
+impl Limit {
+    /// Where their frames are sent.
+    pub(super) const ENTRIES: Self = Self { at_once: MAX_APPEND_ENTRIES as u64, in_flight: MAX_INFLIGHT_ENTRIES };
+    /// Where their terms are.
+    pub(super) const TERMS: Self = Self { at_once: u64::MAX, in_flight: u64::MAX };
+}
+
 /// The entries of one append: `count` after `prev`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Batch {
@@ -80,17 +96,17 @@ impl Progress {
     }
 
     /// What to send now to a peer of a leader whose log ends at `last`, if anything.
-    pub(super) fn sendable(&self, last: Index, commit: Index) -> Option<Batch> {
+    pub(super) fn sendable(&self, last: Index, commit: Index, limit: Limit) -> Option<Batch> {
         let prev = self.next.prev();
-        let waiting = last.0 - prev.0;
+        let waiting = last.0.saturating_sub(prev.0);
         let count = match self.flow {
             Flow::Probe if self.probe.is_some() => return None,
             Flow::Probe => waiting,
-            Flow::Replicate => waiting.min(MAX_INFLIGHT_ENTRIES.saturating_sub(prev.0 - self.matched.0)),
+            Flow::Replicate => waiting.min(limit.in_flight.saturating_sub(prev.0 - self.matched.0)),
         };
         // A commit that has no entry to travel with travels alone, but not ahead of entries that are still to be sent.
         let news = self.flow == Flow::Probe || self.ask || waiting == 0 && self.told_commit < commit;
-        let count = count.min(MAX_APPEND_ENTRIES as u64);
+        let count = count.min(limit.at_once);
         (count > 0 || news).then_some(Batch { prev, count })
     }
 
@@ -188,19 +204,19 @@ mod tests {
     #[test]
     fn a_probe_is_alone_until_it_is_answered() {
         let mut progress = Progress::new(Index(5));
-        let first = progress.sendable(Index(6), NONE);
+        let first = progress.sendable(Index(6), NONE, Limit::ENTRIES);
         assert_eq!(first, batch(4, 2));
         progress.sent(first.unwrap(), NONE);
-        assert_eq!(progress.sendable(Index(9), NONE), None);
+        assert_eq!(progress.sendable(Index(9), NONE, Limit::ENTRIES), None);
         assert!(progress.accepted(Index(4)));
         assert_eq!((progress.flow(), progress.next()), (Flow::Replicate, Index(7)));
-        assert_eq!(progress.sendable(Index(9), NONE), batch(6, 3));
+        assert_eq!(progress.sendable(Index(9), NONE, Limit::ENTRIES), batch(6, 3));
     }
 
     #[test]
     fn an_accept_below_the_probe_says_nothing_of_it() {
         let mut progress = Progress::new(Index(5));
-        progress.sent(progress.sendable(Index(4), NONE).unwrap(), NONE);
+        progress.sent(progress.sendable(Index(4), NONE, Limit::ENTRIES).unwrap(), NONE);
         assert!(progress.accepted(Index(2)));
         assert_eq!((progress.flow(), progress.next()), (Flow::Probe, Index(5)));
     }
@@ -209,33 +225,33 @@ mod tests {
     fn replication_stays_within_its_window() {
         let mut progress = replicating(10);
         let mut sent = 0;
-        while let Some(batch) = progress.sendable(Index(5_000), NONE) {
+        while let Some(batch) = progress.sendable(Index(5_000), NONE, Limit::ENTRIES) {
             assert!(batch.count <= MAX_APPEND_ENTRIES as u64);
             progress.sent(batch, NONE);
             sent += batch.count;
         }
         assert_eq!(sent, MAX_INFLIGHT_ENTRIES);
         progress.accepted(Index(17));
-        assert_eq!(progress.sendable(Index(5_000), NONE).map(|batch| batch.count), Some(7));
+        assert_eq!(progress.sendable(Index(5_000), NONE, Limit::ENTRIES).map(|batch| batch.count), Some(7));
     }
 
     #[test]
     fn a_commit_travels_alone_only_behind_all_entries() {
         let mut progress = replicating(10);
-        assert_eq!(progress.sendable(Index(10), Index(9)), batch(10, 0));
-        progress.sent(progress.sendable(Index(10), Index(9)).unwrap(), Index(9));
-        assert_eq!(progress.sendable(Index(10), Index(9)), None);
-        assert_eq!(progress.sendable(Index(11), Index(10)), batch(10, 1));
+        assert_eq!(progress.sendable(Index(10), Index(9), Limit::ENTRIES), batch(10, 0));
+        progress.sent(progress.sendable(Index(10), Index(9), Limit::ENTRIES).unwrap(), Index(9));
+        assert_eq!(progress.sendable(Index(10), Index(9), Limit::ENTRIES), None);
+        assert_eq!(progress.sendable(Index(11), Index(10), Limit::ENTRIES), batch(10, 1));
     }
 
     #[test]
     fn late_rejections_are_known_by_what_they_reject() {
         let mut progress = Progress::new(Index(20));
         assert!(!progress.is_rejection(Index(19)), "nothing was sent");
-        progress.sent(progress.sendable(Index(25), NONE).unwrap(), NONE);
+        progress.sent(progress.sendable(Index(25), NONE, Limit::ENTRIES).unwrap(), NONE);
         assert!(progress.is_rejection(Index(19)) && !progress.is_rejection(Index(18)));
         progress.probe_after(LogPosition { index: Index(7), term: Term(1) });
-        progress.sent(progress.sendable(Index(25), NONE).unwrap(), NONE);
+        progress.sent(progress.sendable(Index(25), NONE, Limit::ENTRIES).unwrap(), NONE);
         assert!(!progress.is_rejection(Index(19)));
         progress.accepted(Index(7));
         assert!(!progress.is_rejection(Index(7)) && progress.is_rejection(Index(8)));
@@ -245,12 +261,16 @@ mod tests {
     #[test]
     fn a_heartbeat_finds_lost_appends_and_lost_answers() {
         let mut progress = replicating(10);
-        progress.sent(progress.sendable(Index(14), NONE).unwrap(), NONE);
+        progress.sent(progress.sendable(Index(14), NONE, Limit::ENTRIES).unwrap(), NONE);
         progress.heartbeat_sent(3);
         progress.heartbeat_answered(2, Index(10));
         assert_eq!(progress.flow(), Flow::Replicate, "an answer to an older round");
         progress.heartbeat_answered(3, Index(14));
-        assert_eq!(progress.sendable(Index(14), NONE), batch(14, 0), "asks for the answer that is missing");
+        assert_eq!(
+            progress.sendable(Index(14), NONE, Limit::ENTRIES),
+            batch(14, 0),
+            "asks for the answer that is missing"
+        );
         progress.heartbeat_sent(4);
         // The answer to round 4 is lost; that to a later one says as much.
         progress.heartbeat_sent(5);
@@ -262,20 +282,20 @@ mod tests {
     fn a_heartbeat_finds_a_lost_probe_but_not_one_that_was_sent_after_it() {
         let mut progress = Progress::new(Index(5));
         progress.heartbeat_sent(1);
-        progress.sent(progress.sendable(Index(6), NONE).unwrap(), NONE);
+        progress.sent(progress.sendable(Index(6), NONE, Limit::ENTRIES).unwrap(), NONE);
         progress.heartbeat_answered(1, NONE);
-        assert_eq!(progress.sendable(Index(6), NONE), None);
+        assert_eq!(progress.sendable(Index(6), NONE, Limit::ENTRIES), None);
         progress.heartbeat_sent(2);
         progress.heartbeat_answered(2, NONE);
-        assert_eq!(progress.sendable(Index(6), NONE), batch(4, 2));
+        assert_eq!(progress.sendable(Index(6), NONE, Limit::ENTRIES), batch(4, 2));
     }
 
     #[test]
     fn a_peer_that_went_back_is_probed_at_the_end() {
         let mut progress = replicating(10);
-        progress.sent(progress.sendable(Index(14), NONE).unwrap(), NONE);
+        progress.sent(progress.sendable(Index(14), NONE, Limit::ENTRIES).unwrap(), NONE);
         progress.went_back(Index(6), Index(15));
-        assert_eq!((progress.matched(), progress.sendable(Index(14), NONE)), (Index(6), batch(14, 0)));
+        assert_eq!((progress.matched(), progress.sendable(Index(14), NONE, Limit::ENTRIES)), (Index(6), batch(14, 0)));
         progress.sent(batch(14, 0).unwrap(), NONE);
         assert!(progress.is_rejection(Index(14)) && progress.accepted(Index(7)));
     }
@@ -283,10 +303,10 @@ mod tests {
     #[test]
     fn a_peer_out_of_reach_is_probed_when_it_is_back() {
         let mut progress = replicating(10);
-        progress.sent(progress.sendable(Index(14), NONE).unwrap(), NONE);
+        progress.sent(progress.sendable(Index(14), NONE, Limit::ENTRIES).unwrap(), NONE);
         progress.suspend();
-        assert_eq!(progress.sendable(Index(14), NONE), None);
+        assert_eq!(progress.sendable(Index(14), NONE, Limit::ENTRIES), None);
         progress.restart();
-        assert_eq!(progress.sendable(Index(14), NONE), batch(10, 4));
+        assert_eq!(progress.sendable(Index(14), NONE, Limit::ENTRIES), batch(10, 4));
     }
 }

@@ -11,7 +11,7 @@ pub(super) struct Majority {
 
 /// How an election stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum VoteResult {
+pub enum VoteResult {
     /// More than half have granted.
     Won,
     /// So many have refused that it cannot be won any more.
@@ -51,6 +51,34 @@ impl Majority {
             VoteResult::Lost
         } else {
             VoteResult::Pending
+        }
+    }
+}
+
+/// What decides: a majority, or one of each of two while the configuration is joint (Raft paper, section 6).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Quorum {
+    pub(super) incoming: Majority,
+    /// Without voters unless the configuration is joint.
+    pub(super) outgoing: Majority,
+}
+
+impl Quorum {
+    /// The highest value that a majority of each has reached; `None` if there are no voters at all.
+    pub(super) fn reached<T: Ord + Copy + Default>(self, value: impl Fn(usize) -> T) -> Option<T> {
+        match (self.incoming.reached(&value), self.outgoing.reached(&value)) {
+            (Some(incoming), Some(outgoing)) => Some(incoming.min(outgoing)),
+            (incoming, outgoing) => incoming.or(outgoing),
+        }
+    }
+
+    /// How an election stands: see [`Majority::result`].
+    pub(super) fn result(self, granted: Slots, if_all: Slots, refused: Slots) -> VoteResult {
+        let of = |majority: Majority| majority.result(granted, if_all, refused);
+        match (of(self.incoming), of(self.outgoing)) {
+            (VoteResult::Lost, _) | (_, VoteResult::Lost) => VoteResult::Lost,
+            (VoteResult::Won, VoteResult::Won) => VoteResult::Won,
+            _ => VoteResult::Pending,
         }
     }
 }

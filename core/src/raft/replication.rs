@@ -1,11 +1,12 @@
 //! A leader: sends entries, counts who has them, commits (Raft paper, sections 5.3 and 5.4).
 
+use super::configuration::Slots;
 use super::error::Rejected;
 use super::faults::Fault;
 use super::message::{Body, LogPosition, Message};
 use super::output::LogView;
 use super::peer::{Owed, OwedSet};
-use super::progress::Progress;
+use super::progress::{Limit, Progress};
 use super::timer::Timer;
 use super::{Raft, Role};
 use crate::config::{HEARTBEAT, PATIENCE};
@@ -21,6 +22,10 @@ pub(super) struct Leading {
     pub(super) round: u64,
     /// The slot of the member that it hands over to.
     pub(super) successor: Option<usize>,
+    /// When its own disk has last kept up: see [`keeps_up`](Raft::keeps_up).
+    pub(super) level: Instant,
+    /// Too few voters that keep the log keep up: the witness is counted.
+    pub(super) needs_witness: bool,
 }
 
 impl Raft {
@@ -34,23 +39,25 @@ impl Raft {
         // Committing an entry of its own term commits what earlier leaders left (Raft paper, section 5.4.2).
         let empty = self.stable.append(self.term());
         self.empty_entry = Some(empty);
-        self.leading = Leading { first: empty.index, round: 0, successor: None };
+        self.forget_reads();
+        self.leading = Leading { first: empty.index, level: now, needs_witness: true, ..Leading::default() };
         for slot in self.others.iter() {
             let peer = &mut self.peers[slot];
             peer.owed.retain(OwedSet::TIMELESS);
             peer.progress = Progress::new(empty.index);
             peer.heard = now;
-            (peer.answered, peer.suspicion) = (0, None);
+            (peer.answered, peer.suspicion, peer.level) = (0, None, now);
         }
         // Whoever leads with the votes of all has forgotten nothing that counts.
         self.forget_suspicion(self.node);
-        if self.others.lowest().is_some() {
+        if self.others != Slots::NONE {
             self.handle_heartbeat_timeout(now);
             self.timers.set(Timer::Quorum, now + PATIENCE);
         }
     }
 
     pub(super) fn handle_heartbeat_timeout(&mut self, now: Instant) {
+        self.review_witness(now);
         self.leading.round += 1;
         for slot in self.others.iter() {
             self.owe(slot, Owed::Heartbeat);
@@ -64,7 +71,7 @@ impl Raft {
         let counted = |slot: usize| if self.counts(slot) { heard(slot) } else { Instant::ZERO };
         // As in elections: who is suspect is no part of a majority, but of all.
         let majority = self.quorum.reached(counted).unwrap_or(now);
-        let heard = self.others.iter().map(heard).min().unwrap_or(now).max(majority);
+        let heard = self.other_voters().iter().map(heard).min().unwrap_or(now).max(majority);
         if heard + PATIENCE > now {
             self.timers.set(Timer::Quorum, heard + PATIENCE);
         } else {
@@ -92,15 +99,17 @@ impl Raft {
                 self.handle_suspect(slot, start, matched)?;
                 self.handle_answered(slot, round, verified);
             }
-            Body::Append { .. } | Body::Heartbeat { .. } => {
+            Body::Append { .. } | Body::AppendTerms { .. } | Body::Heartbeat { .. } => {
                 return Err(Rejected::SecondLeader { term: self.term() });
             }
             // Answers to what this node asked before it led.
             _ => {}
         }
         self.peers[slot].heard = now;
+        self.note_pace(now, slot);
         self.call_successor(slot);
         self.attention.insert(slot);
+        self.attention = self.attention.either(self.configuration().sets.witnesses.both(self.others));
         Ok(())
     }
 
@@ -137,12 +146,16 @@ impl Raft {
         }
         let early = self.faults.has(Fault::LeaderCountsItselfBeforeSync);
         let own = if early { self.last().index } else { self.stable.durable() };
+        let spared = if self.leading.needs_witness { Slots::NONE } else { self.configuration().sets.witnesses };
         let matched = |slot: usize| match &self.peers[slot] {
+            _ if spared.contains(slot) => Index::ZERO,
             _ if slot == self.own => own,
             peer if self.counts(slot) => peer.progress.matched(),
             _ => Index::ZERO,
         };
         let reached = self.quorum.reached(matched).unwrap_or_default();
+        let before = self.membership.majority_before(self.commit).reached(matched);
+        let reached = before.map_or(reached, |before| before.min(reached));
         if reached > self.commit && reached >= self.leading.first {
             assert!(reached <= self.last().index, "committed beyond the end of the log");
             self.commit = reached;
@@ -152,9 +165,12 @@ impl Raft {
 
     /// The next append for a peer, if one is to be sent.
     pub(super) fn append_request(&mut self, slot: usize, view: &impl LogView) -> Option<Body> {
+        if self.configuration().sets.witnesses.contains(slot) {
+            return self.terms_request(slot, view);
+        }
         let (last, commit) = (self.last().index, self.commit);
         let progress = &mut self.peers[slot].progress;
-        let batch = progress.sendable(last, commit)?;
+        let batch = progress.sendable(last, commit, Limit::ENTRIES)?;
         // Without that term the peer is behind the horizon: appends cannot serve it.
         let term = self.stable.term(batch.prev, view)?;
         progress.sent(batch, commit);

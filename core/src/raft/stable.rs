@@ -148,6 +148,19 @@ impl Stable {
         self.last
     }
 
+    /// Adds all entries up to and with `last`, of one `term`.
+    pub(super) fn append_run(&mut self, last: Index, term: Term) {
+        assert!(last > self.last.index && term >= self.last.term && term <= self.hard_state.term, "a run to {last}");
+        self.terms.push(self.last.index.next(), term);
+        self.last = LogPosition { index: last, term };
+    }
+
+    /// The last entry up to `last` that has the same term as the one at `first`, with that term; `None` if it is not known.
+    pub(super) fn run(&self, first: Index, last: Index, view: &impl LogView) -> Option<LogPosition> {
+        let term = self.term(first, view).filter(|_| first <= last)?;
+        Some(LogPosition { term, ..self.last_at_most(last, term, first, view) })
+    }
+
     /// Removes the entries after `last`, which stays.
     pub(super) fn truncate(&mut self, last: LogPosition) {
         assert!(last.index < self.last.index, "truncation to {last:?} of a log that ends at {:?}", self.last);

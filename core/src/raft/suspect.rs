@@ -115,13 +115,21 @@ impl Raft {
         for slot in self.others.iter() {
             let Some(suspicion) = self.peers[slot].suspicion else { continue };
             let has_answered = |other: usize| self.peers[other].answered > suspicion.round;
-            let is_confirmed = suspicion.is_confirmed || self.others.without(slot).iter().all(has_answered);
+            let is_confirmed = suspicion.is_confirmed
+                || self.is_bystander(slot)
+                || self.other_voters().without(slot).iter().all(has_answered);
             self.peers[slot].suspicion = Some(Suspicion { is_confirmed, ..suspicion });
             if is_confirmed && !self.is_behind_suspicion(slot) {
                 self.owe(slot, Owed::Cleared);
             }
         }
         self.advance_commit();
+    }
+
+    /// Whether the member decides nothing, and that is committed: whatever it may have forgotten, nobody can win with it any
+    /// more who does not know that.
+    fn is_bystander(&self, slot: usize) -> bool {
+        !self.configuration().sets.deciding().contains(slot) && self.membership.latest().index <= self.commit
     }
 
     /// The word that clears the member, if it is still held for suspect.

@@ -1,5 +1,6 @@
 //! Handing leadership over, so that a planned change of leaders costs no detection (Raft thesis, section 3.10).
 
+use super::configuration::Slots;
 use super::error::TransferError;
 use super::peer::Owed;
 use super::timer::Timer;
@@ -27,7 +28,10 @@ impl Raft {
             Some(node) => self.peer_slot(node).ok_or(TransferError::NotAPeer { node })?,
             None => self.fittest(now).ok_or(TransferError::NobodyHeard)?,
         };
-        let successor = self.configuration.members()[slot].node;
+        let successor = self.id(slot);
+        if !self.leaders().contains(slot) {
+            return Err(TransferError::CannotLead { node: successor });
+        }
         if self.peers[slot].suspicion.is_some() {
             return Err(TransferError::Suspect { node: successor });
         }
@@ -44,7 +48,7 @@ impl Raft {
     #[must_use]
     pub fn successor(&self) -> Option<NodeId> {
         let slot = self.leading.successor.filter(|_| self.role == Role::Leader)?;
-        Some(self.configuration.members()[slot].node)
+        Some(self.id(slot))
     }
 }
 
@@ -58,8 +62,14 @@ impl Raft {
     }
 
     /// The successor did not take over: this leader goes on.
-    pub(super) fn handle_transfer_timeout(&mut self) {
+    pub(super) fn handle_transfer_timeout(&mut self, now: Instant) {
         self.leading.successor = None;
+        self.conclude_change(now);
+    }
+
+    /// Others that may lead.
+    fn leaders(&self) -> Slots {
+        self.other_voters().without_all(self.configuration().sets.witnesses)
     }
 
     /// The member with most of the log among those that were heard lately and are not suspect; the first of several.
@@ -67,7 +77,7 @@ impl Raft {
         let heard = |slot: &usize| self.peers[*slot].heard + PATIENCE > now && self.peers[*slot].suspicion.is_none();
         let matched = |slot: &usize| self.peers[*slot].progress.matched();
         // The last of equals is the maximum: the lowest slot comes last.
-        self.others
+        self.leaders()
             .iter()
             .filter(heard)
             .map(|slot| (matched(&slot), core::cmp::Reverse(slot)))

@@ -2,6 +2,7 @@
 //!
 //! A row's value begins with a byte that tells its format; a postcard message follows.
 
+use super::members::{MAX_MEMBERS_LEN, Members};
 use super::memory::Memory;
 use super::state::{MemoryTooSmall, State};
 use super::topics::Topic;
@@ -9,13 +10,14 @@ use crate::config::{MAX_EVENT_PAYLOAD, MAX_TOPIC, Parameters};
 use crate::dedup::Producer;
 use crate::digest::Digest;
 use crate::id::{LogTime, Offset, TopicId};
-use crate::raft::{self, LogPosition};
+use crate::raft::{self, LogPosition, MAX_CONFIGURATION_LEN};
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
 /// Bytes of the longest row: a producer with all its spans, which is longer than a topic with its name.
 pub const MAX_ROW_LEN: usize = 1 + Producer::MAX_LEN;
 const _: () = assert!(1 + 1 + MAX_TOPIC + 10 <= MAX_ROW_LEN);
+const _: () = assert!(MAX_MEMBERS_LEN < MAX_ROW_LEN);
 
 /// The format of the rows' values.
 const FORMAT: u8 = 1;
@@ -23,6 +25,8 @@ const FORMAT: u8 = 1;
 /// Names a row. Rows are put back in ascending order, which is that of [`to_bytes`](Self::to_bytes) too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RowKey {
+    /// The members.
+    Configuration,
     /// A producer, by number.
     Producer(u32),
     /// A topic.
@@ -37,6 +41,7 @@ impl RowKey {
     #[must_use]
     pub const fn to_bytes(self) -> [u8; 5] {
         let (kind, number) = match self {
+            Self::Configuration => (0, 0),
             Self::Producer(number) => (1, number),
             Self::Topic(topic) => (2, topic.0),
             Self::Meta => (3, 0),
@@ -51,6 +56,7 @@ impl RowKey {
         let (kind, number) = bytes.split_first()?;
         let number = u32::from_be_bytes(number.try_into().ok()?);
         match (kind, number) {
+            (0, 0) => Some(Self::Configuration),
             (1, number) => Some(Self::Producer(number)),
             (2, number) => Some(Self::Topic(TopicId(number))),
             (3, 0) => Some(Self::Meta),
@@ -72,7 +78,7 @@ pub struct Row {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Meta {
     parameters: Parameters,
-    applied: LogPosition,
+    pub(super) applied: LogPosition,
     log_time: LogTime,
     events: u64,
     history: u64,
@@ -106,15 +112,18 @@ impl CheckpointHead {
 impl<M: Memory> State<M> {
     /// The next row that has changed since it was last drained; [`RowKey::Meta`] is the last one.
     pub(super) fn poll_row(&mut self, buffer: &mut [u8; MAX_ROW_LEN]) -> Option<Row> {
+        if self.drained == self.applied {
+            return None;
+        }
+        if let Some(row) = self.members.poll_changed(&mut [0; MAX_CONFIGURATION_LEN]) {
+            return Some(encode(RowKey::Configuration, &row, buffer));
+        }
         if let Some((number, producer)) = self.producers.poll_changed() {
             return Some(encode(RowKey::Producer(number), producer, buffer));
         }
         if let Some((number, topic)) = self.topics.poll_changed() {
             let row = (topic.name(), topic.next_offset());
             return Some(encode(RowKey::Topic(TopicId(number)), &row, buffer));
-        }
-        if self.drained == self.applied {
-            return None;
         }
         self.drained = self.applied;
         let meta = Meta {
@@ -133,6 +142,7 @@ impl<M: Memory> State<M> {
         let is_next = match key {
             RowKey::Producer(number) => number == self.producers.len(),
             RowKey::Topic(topic) => topic.0 == self.topics.len(),
+            RowKey::Configuration => self.producers.is_empty() && self.topics.len() == 0,
             RowKey::Meta => true,
         };
         if !is_next {
@@ -145,6 +155,10 @@ impl<M: Memory> State<M> {
                 let (name, next) = decode::<(&str, Offset)>(key, body)?;
                 let topic = Topic::new(name, next).ok_or(RestoreError::RowMalformed { key })?;
                 self.topics.restore(topic)
+            }
+            RowKey::Configuration => {
+                self.members = Members::restore(&decode(key, body)?)?;
+                true
             }
             RowKey::Meta => return decode(key, body).map(Some),
         };

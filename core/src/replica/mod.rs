@@ -20,6 +20,7 @@
 mod checkpoint;
 mod command;
 mod log_time;
+mod members;
 mod memory;
 mod outcome;
 mod output;
@@ -45,8 +46,8 @@ use crate::config::Parameters;
 use crate::dedup::Producer;
 use crate::id::{Index, LogTime, NodeId, ProducerId, Term, TopicId};
 use crate::raft::{
-    self, EntryMeta, Fault, Faults, LogPosition, LogView, Message, ProposeError, Raft, Rejected, Role, Token,
-    TransferError,
+    self, Change, ChangeError, EntryMeta, Fault, Faults, LogPosition, LogView, Message, Placed, ProposeError, Raft,
+    ReadError, ReadTicket, Rejected, Role, Token, TransferError, Transition,
 };
 use crate::time::Instant;
 use crate::wire::Batch;
@@ -69,13 +70,14 @@ pub struct Replica<M: Memory> {
     state: State<M>,
     clock: LogClock,
     node: NodeId,
+    is_witness: bool,
     faults: Faults,
-    /// Wall clocks that have to agree before log time jumps.
-    majority: usize,
     /// The latest time that a caller gave.
     now: Instant,
     /// The term of which this node last became the leader, and the log time of its empty entry.
     led: (Term, LogTime),
+    /// The entry of the configuration that this leader has last begun.
+    configured: Stamp,
     /// Entries up to this one were given out to be applied.
     given_out: Index,
 }
@@ -84,16 +86,16 @@ impl<M: Memory> Replica<M> {
     fn start(options: Options, state: State<M>, log: RestoredLog, now: Instant) -> Result<Self, RestoreError> {
         let RestoredLog { hard_state, last, suspect, .. } = log;
         let restored = raft::Restored { hard_state, last, applied: state.applied, suspect };
-        let (node, faults) = (options.raft.node, options.raft.faults);
-        let majority = options.raft.configuration.members().len() / 2 + 1;
+        let raft::RaftOptions { node, is_witness, faults, .. } = options.raft;
         let mut replica = Self {
             raft: Raft::new(options.raft, &restored, now)?,
             clock: LogClock::new(log.last_log_time.max(state.log_time)),
             node,
+            is_witness,
             faults,
-            majority,
             now,
             led: (Term::ZERO, LogTime::ZERO),
+            configured: Stamp::default(),
             given_out: state.applied.index,
             state,
         };
@@ -104,7 +106,8 @@ impl<M: Memory> Replica<M> {
 
 /// Input. After each of these, poll the outputs.
 impl<M: Memory> Replica<M> {
-    /// A member said something. `entries` describes the frames that followed an append, one each.
+    /// A member said something. `entries` describes the frames that followed an append, one each, and `configurations` what
+    /// those of kind *configuration* hold.
     ///
     /// Returns the first and last index of the entries that were taken from the message, if any were: the host keeps
     /// the frames of exactly these, in the place of any that it had at or after the first.
@@ -118,10 +121,11 @@ impl<M: Memory> Replica<M> {
         now: Instant,
         message: &Message,
         entries: &[EntryMeta],
+        configurations: &[Placed],
         log: &impl LogView,
     ) -> Result<Option<(Index, Index)>, Rejected> {
         self.now = now;
-        let taken = self.raft.handle_message(now, message, entries, log)?;
+        let taken = self.raft.handle_message(now, message, entries, configurations, log)?;
         if let Some(&mut wall_us) = { message.body }.wall_us() {
             self.clock.read(now, message.from, wall_us);
         }
@@ -181,8 +185,22 @@ impl<M: Memory> Replica<M> {
         let term = self.raft.term();
         if self.raft.role() == Role::Leader && self.led.0 != term {
             self.clock.lead(self.now);
-            self.led = (term, self.clock.stamp(self.now, self.majority));
+            self.led = (term, self.stamp());
         }
+        if let Some(position) = self.raft.begun_configuration()
+            && self.configured.position != position
+        {
+            self.configured = Stamp { position, log_time: self.stamp() };
+        }
+    }
+
+    /// The log time of the next entry. A majority's wall clocks have to agree before it jumps.
+    fn stamp(&mut self) -> LogTime {
+        self.clock.stamp(self.now, self.majority())
+    }
+
+    fn majority(&self) -> usize {
+        self.raft.configuration().voters().count() / 2 + 1
     }
 }
 
@@ -211,6 +229,45 @@ impl<M: Memory> Replica<M> {
         self.propose(now)
     }
 
+    /// Begins a change of members: see [`Raft::propose_change`].
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`]: nothing has changed.
+    pub fn propose_change(
+        &mut self,
+        now: Instant,
+        changes: &[Change],
+        transition: Transition,
+    ) -> Result<LogPosition, ChangeError> {
+        self.now = now;
+        let position = self.raft.propose_change(now, changes, transition)?;
+        self.settle();
+        Ok(position)
+    }
+
+    /// Ends a joint configuration: see [`Raft::propose_leave_joint`].
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeError`]: nothing has changed.
+    pub fn propose_leave_joint(&mut self, now: Instant) -> Result<LogPosition, ChangeError> {
+        self.now = now;
+        let position = self.raft.propose_leave_joint(now)?;
+        self.settle();
+        Ok(position)
+    }
+
+    /// Asks for an index that is not stale: see [`Raft::read_index`].
+    ///
+    /// # Errors
+    ///
+    /// This node does not lead.
+    pub fn read_index(&mut self, now: Instant) -> Result<ReadTicket, ReadError> {
+        self.now = now;
+        self.raft.read_index(now)
+    }
+
     /// Hands leadership over: see [`Raft::transfer_leadership`].
     ///
     /// # Errors
@@ -224,7 +281,7 @@ impl<M: Memory> Replica<M> {
     fn propose(&mut self, now: Instant) -> Result<Stamp, ProposeError> {
         self.now = now;
         let position = self.raft.propose(now)?;
-        Ok(Stamp { position, log_time: self.clock.stamp(now, self.majority) })
+        Ok(Stamp { position, log_time: self.stamp() })
     }
 }
 
@@ -238,13 +295,19 @@ impl<M: Memory> Replica<M> {
                     assert_eq!(position.term, self.led.0, "the empty entry of the term that was settled");
                     Output::AppendEmpty(Stamp { position, log_time: self.led.1 })
                 }
+                raft::Output::AppendConfiguration(position) => {
+                    assert_eq!(position, self.configured.position, "the configuration that was settled");
+                    Output::AppendConfiguration(self.configured)
+                }
                 raft::Output::Persist(persist) => Output::Persist(persist),
                 raft::Output::Send(message) => Output::Send(self.with_wall_clock(message)),
-                raft::Output::Commit(commit) if commit <= self.given_out => continue,
+                // A witness has nothing to apply.
+                raft::Output::Commit(commit) if commit <= self.given_out || self.is_witness => continue,
                 raft::Output::Commit(last) => {
                     let first = core::mem::replace(&mut self.given_out, last).next();
                     Output::Apply { first, last }
                 }
+                raft::Output::ReadIndex { ticket, index } => Output::ReadIndex { ticket, index },
                 raft::Output::Leader { term, leader } => Output::Leader { term, leader },
             };
             return Some(output);
@@ -323,7 +386,7 @@ impl<M: Memory> Replica<M> {
     /// leader hears the others' clocks.
     #[must_use]
     pub fn clocks_agree(&self, now: Instant) -> bool {
-        self.clock.agreed(now, self.majority).is_some()
+        self.clock.agreed(now, self.majority()).is_some()
     }
 
     /// The hash of the applied state: equal on all nodes that have applied the same entries.
@@ -377,6 +440,7 @@ impl<M: Memory> fmt::Debug for Replica<M> {
             .field("node", &self.node)
             .field("role", &self.raft.role())
             .field("term", &self.raft.term())
+            .field("members", &format_args!("{}", self.raft.configuration()))
             .field("commit", &self.raft.commit())
             .field("applied", &self.state.applied)
             .field("clock", &self.clock)

@@ -1,7 +1,7 @@
 //! What a replica wants done.
 
 use crate::id::{Index, LogTime, NodeId, Term};
-use crate::raft::{LogPosition, Message, Persist};
+use crate::raft::{LogPosition, Message, Persist, ReadTicket};
 
 /// What the replica wants done. Outputs are to be acted on in the order in which they are polled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,6 +10,12 @@ pub enum Output {
     /// [`Empty`](crate::wire::Kind::Empty), no payload, stamped so) and keep it with the frames of the log. Comes before
     /// every `Persist` and `Send` that covers the entry. Needs no durability.
     AppendEmpty(Stamp),
+    /// This leader has begun a change of members: make the frame of the
+    /// [configuration](crate::raft::Raft::configuration) that is in force now (kind
+    /// [`Configuration`](crate::wire::Kind::Configuration), its payload
+    /// [encoded](crate::raft::Configuration::encode), stamped so), and keep it as with
+    /// [`AppendEmpty`](Self::AppendEmpty).
+    AppendConfiguration(Stamp),
     /// Write this atomically, then call [`Replica::handle_persisted`](super::Replica::handle_persisted). May be acted on
     /// at once; writes are not to be reordered.
     Persist(Persist),
@@ -26,6 +32,14 @@ pub enum Output {
         /// The last of them.
         last: Index,
     },
+    /// Reads up to and with this ticket are not stale once the entries up to this index are applied: see
+    /// [`Replica::read_index`](super::Replica::read_index).
+    ReadIndex {
+        /// The last of the reads.
+        ticket: ReadTicket,
+        /// What has to be applied before they are answered.
+        index: Index,
+    },
     /// The node's view of who leads has changed. Needs no durability.
     Leader {
         /// The term it is about.
@@ -36,7 +50,7 @@ pub enum Output {
 }
 
 /// What a leader writes into the header of an entry: see [`wire::stamp`](crate::wire::stamp).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Stamp {
     /// Its index and term.
     pub position: LogPosition,

@@ -5,7 +5,7 @@ use super::memory::Memory;
 use super::state::State;
 use super::{Options, Replica};
 use crate::id::LogTime;
-use crate::raft::{HardState, LogPosition, Restored};
+use crate::raft::{HardState, LogPosition, Membership, Placed, Restored};
 use crate::time::Instant;
 
 /// What a node found in its log when it started. The default is a log that never was, or was wiped: it is suspect.
@@ -55,7 +55,22 @@ impl<M: Memory> Restoring<M> {
     /// The row does not belong here, or is damaged: give up.
     pub fn restore_row(&mut self, key: RowKey, value: &[u8]) -> Result<(), RestoreError> {
         self.meta = self.state.restore_row(key, value)?.or(self.meta);
+        if let (RowKey::Configuration, Some(placed)) = (key, self.state.members.placed()) {
+            self.options.raft.membership = Membership::new(placed);
+        }
         Ok(())
+    }
+
+    /// The entry up to which the rows that were put back are applied.
+    #[must_use]
+    pub fn applied(&self) -> LogPosition {
+        self.meta.map_or(LogPosition::default(), |meta| meta.applied)
+    }
+
+    /// Tells of an entry of the log that holds a configuration. All of those behind [`applied`](Self::applied) are told, in
+    /// their order, after the rows.
+    pub fn find_configuration(&mut self, placed: Placed) {
+        self.options.raft.membership.append(placed);
     }
 
     /// Compares the state with what was written, and starts the replica on its log. The entries between the

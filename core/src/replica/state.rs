@@ -5,6 +5,7 @@
 //! accepted event (topic, offset, key, payload).
 
 use super::command::{Command, CommandError};
+use super::members::Members;
 use super::memory::Memory;
 use super::outcome::{CommandOutcome, Outcomes};
 use super::proposed::Proposed;
@@ -13,7 +14,7 @@ use crate::config::Parameters;
 use crate::dedup::{Claim, Producers, Verdict};
 use crate::digest::Digest;
 use crate::id::{Index, LogTime, Offset, TopicId};
-use crate::raft::LogPosition;
+use crate::raft::{Configuration, ConfigurationError, LogPosition, Placed};
 use crate::receipt::{RunReceipt, RunRefusal};
 use crate::wire::{Batch, BatchError, Frame, Kind, Run};
 use core::fmt;
@@ -61,6 +62,7 @@ pub(super) struct State<M: Memory> {
     pub(super) history: Digest,
     /// The state that was last drained into a checkpoint is as of this entry.
     pub(super) drained: LogPosition,
+    pub(super) members: Members,
     pub(super) proposed: Proposed,
 }
 
@@ -68,6 +70,7 @@ pub(super) struct State<M: Memory> {
 enum Content<'a> {
     Batch(Batch<'a>),
     Command(Command),
+    Configuration(Configuration),
     Empty,
 }
 
@@ -86,25 +89,30 @@ impl<M: Memory> State<M> {
             events: 0,
             history: Digest::new(0),
             drained: LogPosition::default(),
+            members: Members::default(),
             proposed: Proposed::new(),
         })
     }
 
     /// Equal on all nodes that have applied the same entries.
     pub(super) fn hash(&self) -> u64 {
-        self.history
+        let digest = self
+            .history
             .number(self.applied.index.0)
             .number(self.applied.term.0)
             .number(self.log_time.0)
             .number(self.events)
             .number(self.producers.sum())
-            .number(self.topics.sum())
-            .value()
+            .number(self.topics.sum());
+        self.members.add_to(digest).value()
     }
 
     /// Whether nothing was ever applied.
     pub(super) fn is_empty(&self) -> bool {
-        self.applied == LogPosition::default() && self.producers.is_empty() && self.topics.len() == 0
+        self.applied == LogPosition::default()
+            && self.members.placed().is_none()
+            && self.producers.is_empty()
+            && self.topics.len() == 0
     }
 
     /// The planted mistake: decides now which runs of a batch are fresh, to believe it when the batch is applied.
@@ -134,6 +142,9 @@ impl<M: Memory> State<M> {
         match content {
             Content::Batch(batch) => self.apply_batch(&batch, outcomes),
             Content::Command(command) => self.apply_command(command, outcomes),
+            Content::Configuration(configuration) => {
+                self.members = Members::new(Placed { index: entry.position.index, configuration });
+            }
             Content::Empty => {}
         }
         Ok(())
@@ -240,6 +251,7 @@ impl<'a> Content<'a> {
         match entry.kind {
             Kind::Batch => Ok(Self::Batch(Batch::check(entry.payload, entry.event_count)?)),
             Kind::Command => Ok(Self::Command(Command::decode(entry.payload)?)),
+            Kind::Configuration => Ok(Self::Configuration(Configuration::decode(entry.payload)?)),
             Kind::Empty => Ok(Self::Empty),
             kind => Err(ApplyError::Unsupported { kind }),
         }
@@ -275,6 +287,14 @@ pub enum ApplyError {
     Batch(BatchError),
     /// Its payload is not a command.
     Command(CommandError),
+    /// Its payload is not a configuration.
+    Configuration(ConfigurationError),
+}
+
+impl From<ConfigurationError> for ApplyError {
+    fn from(error: ConfigurationError) -> Self {
+        Self::Configuration(error)
+    }
 }
 
 impl From<BatchError> for ApplyError {
@@ -299,6 +319,7 @@ impl fmt::Display for ApplyError {
             Self::Unsupported { kind } => write!(f, "this build cannot apply an entry with {}", kind.text()),
             Self::Batch(error) => write!(f, "the entry's payload is {error}"),
             Self::Command(error) => write!(f, "the entry's payload: {error}"),
+            Self::Configuration(error) => write!(f, "the entry's payload: {error}"),
         }
     }
 }

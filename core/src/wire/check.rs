@@ -271,6 +271,10 @@ impl Check for raft::Message {
                 position(prev)?;
                 counters([prev.index.0.saturating_add(count.into()), commit.0])
             }
+            Body::AppendTerms { prev, last, runs, configuration, commit } => {
+                runs.into_iter().try_for_each(position)?;
+                position(prev).and(counters([last.0, configuration.0, commit.0]))
+            }
             Body::AppendAccepted { matched } => counters([matched.0]),
             Body::AppendRejected { rejected, hint } => counters([rejected.0]).and(position(hint)),
             Body::Heartbeat { commit, round } => counters([commit.0, round]),

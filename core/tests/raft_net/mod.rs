@@ -4,7 +4,7 @@
 pub mod node;
 pub mod world;
 
-pub use node::{Disk, Envelope, Node, entries, members, metas, options};
+pub use node::{Disk, Envelope, Node, entries, member, members, metas, options, with_witness};
 pub use world::World;
 
 use eventstream_core::id::{Index, NodeId, Term};

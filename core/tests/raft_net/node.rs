@@ -2,8 +2,8 @@
 
 use eventstream_core::id::{Incarnation, Index, LogTime, NodeId, Term};
 use eventstream_core::raft::{
-    Body, Configuration, EntryMeta, Faults, HardState, LogPosition, LogView, Member, Message, Output, Persist, Raft,
-    RaftOptions, Rejected, Restored,
+    Body, Configuration, EntryMeta, Faults, HardState, LogPosition, LogView, Member, Message, Output, Persist, Placed,
+    Raft, RaftOptions, Rejected, Restored,
 };
 use eventstream_core::time::Instant;
 use std::collections::VecDeque;
@@ -13,6 +13,8 @@ use std::collections::VecDeque;
 pub struct Disk {
     pub hard_state: HardState,
     pub log: Vec<Term>,
+    /// Those entries that hold one.
+    pub configurations: Vec<Placed>,
     /// Entries that were applied to the checkpoint.
     pub applied: usize,
 }
@@ -25,7 +27,8 @@ impl LogView for Disk {
 
 impl Disk {
     pub fn new(term: u64, vote: Option<u16>, log: Vec<Term>) -> Self {
-        Self { hard_state: HardState { term: Term(term), vote: vote.map(NodeId), suspect: false }, log, applied: 0 }
+        let hard_state = HardState { term: Term(term), vote: vote.map(NodeId), suspect: false };
+        Self { hard_state, log, ..Self::default() }
     }
 
     /// The same, of a node whose last write was damaged.
@@ -48,10 +51,12 @@ impl Disk {
         if let Some(from) = write.persist.truncate_from {
             assert!((from.0 as usize) <= self.log.len(), "truncation of what was never written");
             self.log.truncate(from.0 as usize - 1);
+            self.configurations.retain(|placed| placed.index < from);
         }
         if let Some((first, _)) = write.persist.append {
             assert_eq!(first.0 as usize, self.log.len() + 1, "entries are appended where the log ends");
             self.log.extend_from_slice(&write.terms);
+            self.configurations.extend_from_slice(&write.configurations);
         }
     }
 }
@@ -61,6 +66,14 @@ impl Disk {
 pub struct Envelope {
     pub message: Message,
     pub entries: Vec<EntryMeta>,
+    pub configurations: Vec<Placed>,
+}
+
+impl Envelope {
+    /// A message whose entries hold no configuration.
+    pub fn new(message: Message, entries: Vec<EntryMeta>) -> Self {
+        Self { message, entries, configurations: Vec::new() }
+    }
 }
 
 /// A write that was handed out; its frames are already fixed.
@@ -68,6 +81,7 @@ pub struct Envelope {
 struct Write {
     persist: Persist,
     terms: Vec<Term>,
+    configurations: Vec<Placed>,
 }
 
 pub struct Node {
@@ -75,6 +89,8 @@ pub struct Node {
     pub disk: Disk,
     /// The frames that the host holds, on disk or not: a term for each.
     pub log: Vec<Term>,
+    /// Those of them that hold a configuration.
+    pub configurations: Vec<Placed>,
     /// All outputs since the test last took them.
     pub outputs: Vec<Output>,
     /// Messages to be delivered.
@@ -84,19 +100,36 @@ pub struct Node {
     writes: VecDeque<Write>,
 }
 
-pub fn members(count: u16) -> Vec<Member> {
-    (1..=count).map(|node| Member { node: NodeId(node), incarnation: Incarnation([node as u8; 16]) }).collect()
+pub fn member(node: u16) -> Member {
+    Member { node: NodeId(node), incarnation: Incarnation([node as u8; 16]) }
 }
 
+pub fn members(count: u16) -> Vec<Member> {
+    (1..=count).map(member).collect()
+}
+
+/// Those at the indices from `first` to `last`.
+fn between(configurations: &[Placed], first: u64, last: u64) -> Vec<Placed> {
+    configurations.iter().copied().filter(|placed| (first..=last).contains(&placed.index.0)).collect()
+}
+
+/// One of the first members of a cluster, or a node that may be added to it.
 pub fn options(node: u16, of: u16, seed: u64) -> RaftOptions {
-    let members = members(of);
+    let configuration = if node > of { Configuration::NONE } else { Configuration::new(&members(of)).unwrap() };
     RaftOptions {
         node: NodeId(node),
-        incarnation: members[usize::from(node) - 1].incarnation,
-        configuration: Configuration::new(&members).unwrap(),
+        incarnation: member(node).incarnation,
+        membership: configuration.into(),
         seed,
+        is_witness: false,
         faults: Faults::NONE,
     }
+}
+
+/// A cluster of two data voters and a witness, which is number 3.
+pub fn with_witness(node: u16, seed: u64) -> RaftOptions {
+    let configuration = Configuration::new(&members(3)).and_then(|all| all.with_witness(NodeId(3))).unwrap();
+    RaftOptions { membership: configuration.into(), is_witness: node == 3, ..options(node, 3, seed) }
 }
 
 /// What the frames of `log[prev..]` say, `count` of them.
@@ -112,10 +145,19 @@ pub fn entries(prev: u64, terms: &[u64]) -> Vec<EntryMeta> {
 }
 
 impl Node {
-    pub fn new(options: RaftOptions, disk: Disk, now: Instant) -> Self {
+    pub fn new(mut options: RaftOptions, disk: Disk, now: Instant) -> Self {
+        disk.configurations.iter().for_each(|&placed| options.membership.append(placed));
         let raft = Raft::new(options, &disk.restored(), now).expect("the disk is in order");
-        let (log, committed) = (disk.log.clone(), disk.applied);
-        Self { raft, disk, log, outputs: Vec::new(), sent: VecDeque::new(), committed, writes: VecDeque::new() }
+        Self {
+            raft,
+            log: disk.log.clone(),
+            configurations: disk.configurations.clone(),
+            outputs: Vec::new(),
+            sent: VecDeque::new(),
+            committed: disk.applied,
+            writes: VecDeque::new(),
+            disk,
+        }
     }
 
     /// A member of `of` that finds `disk`.
@@ -132,14 +174,26 @@ impl Node {
                     let terms = persist
                         .append
                         .map_or(Vec::new(), |(first, last)| self.log[first.0 as usize - 1..last.0 as usize].to_vec());
-                    self.writes.push_back(Write { persist, terms });
+                    let configurations = persist
+                        .append
+                        .map_or(Vec::new(), |(first, last)| between(&self.configurations, first.0, last.0));
+                    self.writes.push_back(Write { persist, terms, configurations });
                 }
                 Output::Send(message) => {
-                    let entries = match message.body {
-                        Body::Append { prev, count, .. } => metas(&self.log, prev.index.0, count),
-                        _ => Vec::new(),
-                    };
-                    self.sent.push_back(Envelope { message, entries });
+                    let (mut entries, mut configurations) = (Vec::new(), Vec::new());
+                    match message.body {
+                        Body::Append { prev, count, .. } => {
+                            entries = metas(&self.log, prev.index.0, count);
+                            let first = prev.index.0 + 1;
+                            configurations = between(&self.configurations, first, prev.index.0 + u64::from(count));
+                        }
+                        Body::AppendTerms { prev, last, configuration, .. } => {
+                            entries = metas(&self.log, prev.index.0, (last.0 - prev.index.0) as u16);
+                            configurations = between(&self.configurations, configuration.0, configuration.0);
+                        }
+                        _ => {}
+                    }
+                    self.sent.push_back(Envelope { message, entries, configurations });
                 }
                 Output::Commit(index) => {
                     assert!(index.0 as usize > self.committed, "a commit is told once");
@@ -152,7 +206,13 @@ impl Node {
                     assert_eq!(empty.index.0 as usize, self.log.len() + 1);
                     self.log.push(empty.term);
                 }
-                Output::Leader { .. } => {}
+                Output::AppendConfiguration(entry) => {
+                    assert_eq!(entry.index.0 as usize, self.log.len() + 1);
+                    self.log.push(entry.term);
+                    let configuration = *self.raft.configuration();
+                    self.configurations.push(Placed { index: entry.index, configuration });
+                }
+                Output::Leader { .. } | Output::ReadIndex { .. } => {}
             }
         }
     }
@@ -178,11 +238,16 @@ impl Node {
     }
 
     pub fn receive(&mut self, now: Instant, envelope: &Envelope) -> Result<(), Rejected> {
-        let taken = self.raft.handle_message(now, &envelope.message, &envelope.entries, &self.disk)?;
+        let Envelope { message, entries, configurations } = envelope;
+        // A witness is told terms: its entries are the test's affair.
+        let told: &[_] = if let Body::AppendTerms { .. } = message.body { &[] } else { entries };
+        let taken = self.raft.handle_message(now, message, told, configurations, &self.disk)?;
         if let Some((first, last)) = taken {
             let of_message = envelope.entries.iter().filter(|entry| entry.index >= first && entry.index <= last);
             self.log.truncate(first.0 as usize - 1);
             self.log.extend(of_message.map(|entry| entry.term));
+            self.configurations.retain(|placed| placed.index < first);
+            self.configurations.extend(between(&envelope.configurations, first.0, last.0));
             assert_eq!(self.log.len(), last.0 as usize, "the entries that were taken follow one another");
         }
         self.poll();
@@ -193,7 +258,7 @@ impl Node {
     pub fn hear(&mut self, now: Instant, from: u16, term: u64, body: Body, entries: &[EntryMeta]) {
         let incarnation = Incarnation([from as u8; 16]);
         let message = Message { from: NodeId(from), to: self.raft.node(), incarnation, term: Term(term), body };
-        self.receive(now, &Envelope { message, entries: entries.to_vec() }).expect("an honest message");
+        self.receive(now, &Envelope::new(message, entries.to_vec())).expect("an honest message");
     }
 
     pub fn timeout(&mut self, now: Instant) {

@@ -2,9 +2,9 @@
 //!
 //! After every event it checks what always holds: one leader in a term, equal committed logs, nothing committed lost.
 
-use super::node::{Disk, Envelope, Node, options};
+use super::node::{Disk, Envelope, Node, options, with_witness};
 use eventstream_core::id::{Index, NodeId, Term};
-use eventstream_core::raft::{Output, Role};
+use eventstream_core::raft::{Change, ChangeError, LogPosition, Output, Rejected, Role, Transition};
 use eventstream_core::time::{Duration, Instant};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,6 +19,9 @@ enum Event {
 pub struct World {
     pub now: Instant,
     pub sync: Duration,
+    /// The first so many nodes are the first members.
+    voters: u16,
+    has_witness: bool,
     size: u16,
     nodes: BTreeMap<u16, Node>,
     disks: BTreeMap<u16, Disk>,
@@ -34,9 +37,29 @@ impl World {
         Self::with_disks((1..=size).map(|_| Disk::default()).collect())
     }
 
-    /// A node for each disk.
+    /// So many members, and so many nodes that may be added.
+    pub fn with_spare(voters: u16, spare: u16) -> Self {
+        Self::with(voters, (0..voters + spare).map(|_| Disk::default()).collect())
+    }
+
+    /// Two data voters and a witness, which is number 3.
+    pub fn with_witness() -> Self {
+        let mut world = Self::with(0, Vec::new());
+        (world.size, world.has_witness) = (3, true);
+        world.disks = (1..=3).map(|node| (node, Disk::default())).collect();
+        (1..=3).for_each(|node| world.start(node));
+        world
+    }
+
+    /// A member for each disk.
     pub fn with_disks(disks: Vec<Disk>) -> Self {
+        Self::with(disks.len() as u16, disks)
+    }
+
+    fn with(voters: u16, disks: Vec<Disk>) -> Self {
         let mut world = Self {
+            voters,
+            has_witness: false,
             now: Instant::ZERO,
             sync: SYNC,
             size: disks.len() as u16,
@@ -56,9 +79,17 @@ impl World {
         self.nodes.get_mut(&node).expect("it runs")
     }
 
+    pub fn ref_node(&self, node: u16) -> &Node {
+        &self.nodes[&node]
+    }
+
     pub fn start(&mut self, node: u16) {
         let disk = self.disks.remove(&node).expect("it was stopped");
-        self.nodes.insert(node, Node::new(options(node, self.size, self.counter), disk, self.now));
+        let options = match self.has_witness {
+            true => with_witness(node, self.counter),
+            false => options(node, self.voters, self.counter),
+        };
+        self.nodes.insert(node, Node::new(options, disk, self.now));
         self.connect(node);
     }
 
@@ -141,6 +172,29 @@ impl World {
         successor
     }
 
+    /// Has the leader `node` change the members.
+    pub fn change(
+        &mut self,
+        node: u16,
+        changes: &[Change],
+        transition: Transition,
+    ) -> Result<LogPosition, ChangeError> {
+        let now = self.now;
+        let position = self.node(node).raft.propose_change(now, changes, transition)?;
+        self.node(node).poll();
+        self.settle();
+        Ok(position)
+    }
+
+    /// Has the leader `node` end a joint configuration.
+    pub fn leave_joint(&mut self, node: u16) -> Result<LogPosition, ChangeError> {
+        let now = self.now;
+        let position = self.node(node).raft.propose_leave_joint(now)?;
+        self.node(node).poll();
+        self.settle();
+        Ok(position)
+    }
+
     pub fn run_for(&mut self, millis: u64) {
         let until = self.now + Duration::from_millis(millis);
         while self.step(until) {}
@@ -166,9 +220,12 @@ impl World {
         !self.nodes.values().any(|node| node.raft.is_suspect())
     }
 
-    /// Whether all nodes that run have told the same commit, and it is all that their logs hold.
+    /// Whether all members that run have told the same commit, and it is all that their logs hold.
     pub fn is_level(&self) -> bool {
-        let mut logs = self.nodes.values().map(|node| (&node.log, node.committed));
+        let Some(leader) = self.leader() else { return false };
+        let configuration = self.nodes[&leader].raft.configuration();
+        let members = self.nodes.values().filter(|node| configuration.duty_of(node.raft.node()).is_some());
+        let mut logs = members.map(|node| (&node.log, node.committed));
         let first = logs.next().expect("a node runs");
         first.1 == first.0.len() && logs.all(|other| other == first)
     }
@@ -202,7 +259,9 @@ impl World {
             Event::Deliver(envelope) => {
                 let (from, to) = (envelope.message.from.0, envelope.message.to.0);
                 if let Some(node) = self.nodes.get_mut(&to).filter(|_| !self.cuts.contains(&(from, to))) {
-                    node.receive(now, &envelope).expect("an honest message");
+                    let answer = node.receive(now, &envelope);
+                    // Who was removed, and has not heard of it, is no peer.
+                    assert!(matches!(answer, Ok(()) | Err(Rejected::NotAPeer { .. })), "an honest message: {answer:?}");
                 }
             }
         }

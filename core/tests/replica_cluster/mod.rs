@@ -7,8 +7,8 @@ use eventstream_core::crc::Crc32;
 use eventstream_core::dedup::ProducerSlot;
 use eventstream_core::id::{Epoch, Incarnation, Index, LogTime, NodeId, ProducerId, Sequence, ShardId, Term};
 use eventstream_core::raft::{
-    Configuration, EntryMeta, Faults, HardState, LogPosition, LogView, Member, Message, Persist, ProposeError,
-    RaftOptions, Role,
+    Configuration, EntryMeta, Faults, HardState, LogPosition, LogView, MAX_CONFIGURATION_LEN, Member, Message, Persist,
+    Placed, ProposeError, RaftOptions, Role,
 };
 use eventstream_core::receipt::RunReceipt;
 use eventstream_core::replica::{
@@ -101,8 +101,9 @@ pub(crate) fn options(node: u16, of: u16, faults: Faults) -> Options {
         raft: RaftOptions {
             node: NodeId(node),
             incarnation: incarnation(node),
-            configuration: Configuration::new(&members).unwrap(),
+            membership: Configuration::new(&members).unwrap().into(),
             seed: 1_000 + u64::from(node),
+            is_witness: false,
             faults,
         },
         parameters: PARAMETERS,
@@ -210,8 +211,17 @@ impl Node {
                 EntryMeta { index: header.index(), term: header.term, log_time: header.log_time() }
             })
             .collect();
+        let configurations: Vec<_> = frames
+            .iter()
+            .map(|frame| Frame::check(frame, CRC).unwrap())
+            .filter(|frame| frame.header().kind == Kind::Configuration)
+            .map(|frame| Placed {
+                index: frame.header().index(),
+                configuration: Configuration::decode(frame.payload()).unwrap(),
+            })
+            .collect();
         let now = self.clock(now);
-        let taken = self.replica.handle_message(now, message, &metas, &self.log).unwrap();
+        let taken = self.replica.handle_message(now, message, &metas, &configurations, &self.log).unwrap();
         let Some((first, last)) = taken else { return };
         for (frame, meta) in frames.into_iter().zip(metas) {
             if (first..=last).contains(&meta.index) {
@@ -384,6 +394,11 @@ impl Cluster {
         while let Some(output) = node.replica.poll_output(&node.log) {
             node.journal.push(format!("{output:?}"));
             match output {
+                Output::AppendConfiguration(stamp) => {
+                    let mut buffer = [0; MAX_CONFIGURATION_LEN];
+                    let len = node.replica.raft().configuration().encode(&mut buffer);
+                    node.log.put(entry_frame(Kind::Configuration, &buffer[..len], stamp));
+                }
                 Output::AppendEmpty(stamp) => node.log.put(entry_frame(Kind::Empty, &[], stamp)),
                 Output::Persist(write) => node.persist(now, write),
                 Output::Apply { first, last } => node.apply(first, last),
@@ -396,7 +411,7 @@ impl Cluster {
                     };
                     self.network.push_back((message, node.log.frames[range].to_vec()));
                 }
-                Output::Leader { .. } => {}
+                Output::Leader { .. } | Output::ReadIndex { .. } => {}
             }
         }
     }

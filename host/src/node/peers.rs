@@ -18,7 +18,7 @@ use super::tail::Tail;
 use crate::identity::{Identity, Member};
 use eventstream_core::config::MAX_APPEND_ENTRIES;
 use eventstream_core::id::{Index, NodeId};
-use eventstream_core::raft::{Body, EntryMeta, Message};
+use eventstream_core::raft::{Body, Configuration, EntryMeta, Message, Placed};
 use eventstream_core::time::Instant;
 use eventstream_core::wire::{Control, Counter, Header};
 use std::collections::VecDeque;
@@ -80,6 +80,8 @@ pub(crate) struct Append {
     pub(crate) message: Message,
     /// What the replica has to know of the entries.
     pub(crate) metas: Vec<EntryMeta>,
+    /// What those of them hold that are configurations.
+    pub(crate) configurations: Vec<Placed>,
     /// Their frames.
     pub(crate) frames: Vec<SharedFrame>,
 }
@@ -363,7 +365,8 @@ impl Peer {
         if self.incoming.is_some() || count > MAX_APPEND_ENTRIES {
             return Err(Misstep::OutOfStep);
         }
-        let append = Append { message, metas: Vec::with_capacity(count), frames: Vec::with_capacity(count) };
+        let (metas, frames) = (Vec::with_capacity(count), Vec::with_capacity(count));
+        let append = Append { message, metas, configurations: Vec::new(), frames };
         if count == 0 {
             return Ok(Some(append));
         }
@@ -375,7 +378,12 @@ impl Peer {
     ///
     /// # Errors
     /// No entry is expected, or not this one.
-    pub(crate) fn take_entry(&mut self, header: &Header, frame: SharedFrame) -> Result<Option<Append>, Misstep> {
+    pub(crate) fn take_entry(
+        &mut self,
+        header: &Header,
+        frame: SharedFrame,
+        configuration: Option<Configuration>,
+    ) -> Result<Option<Append>, Misstep> {
         let append = self.incoming.as_mut().ok_or(Misstep::OutOfStep)?;
         let Body::Append { prev, .. } = append.message.body else { return Err(Misstep::OutOfStep) };
         let before = append.metas.last().map_or((prev.index, prev.term), |meta| (meta.index, meta.term));
@@ -384,6 +392,9 @@ impl Peer {
             return Err(Misstep::OutOfStep);
         }
         append.metas.push(EntryMeta { index: header.index(), term: header.term, log_time: header.log_time() });
+        append
+            .configurations
+            .extend(configuration.map(|configuration| Placed { index: header.index(), configuration }));
         append.frames.push(frame);
         let is_complete = append.frames.len() == entry_count(&append.message);
         Ok(if is_complete { self.incoming.take() } else { None })
@@ -472,9 +483,9 @@ mod tests {
         let peer = peers.find(NodeId(2)).expect("a peer");
         assert!(peer.take_message(append(&me, 2, 1, 5, 2), NodeId(1)).expect("in step").is_none());
         let (header, frame) = entry(pool, 5, 2);
-        assert!(peer.take_entry(&header, frame).expect("in step").is_none());
+        assert!(peer.take_entry(&header, frame, None).expect("in step").is_none());
         let (header, frame) = entry(pool, 6, 3);
-        let append = peer.take_entry(&header, frame).expect("in step").expect("whole");
+        let append = peer.take_entry(&header, frame, None).expect("in step").expect("whole");
         assert_eq!(append.metas.iter().map(|meta| (meta.index.0, meta.term.0)).collect::<Vec<_>>(), [(5, 2), (6, 3)]);
     }
 
@@ -484,7 +495,7 @@ mod tests {
         let pool = pool(8);
         let peer = peers.find(NodeId(2)).expect("a peer");
         let (header, frame) = entry(pool, 5, 2);
-        assert!(peer.take_entry(&header, frame).is_err(), "no append announces it");
+        assert!(peer.take_entry(&header, frame, None).is_err(), "no append announces it");
         let mut forged = append(&me, 1, 1, 5, 0);
         assert!(peer.take_message(forged, NodeId(1)).is_err(), "another node's message");
         forged.from = NodeId(2);
@@ -494,7 +505,7 @@ mod tests {
             peer.incoming = None;
             peer.take_message(append(&me, 2, 1, 5, 2), NodeId(1)).expect("in step");
             let (header, frame) = entry(pool, index, term);
-            assert!(peer.take_entry(&header, frame).is_err(), "entry {index} of term {term}");
+            assert!(peer.take_entry(&header, frame, None).is_err(), "entry {index} of term {term}");
         }
         assert!(peer.take_message(append(&me, 2, 1, 9, 0), NodeId(1)).is_err(), "entries are still to come");
     }

@@ -1,18 +1,25 @@
 //! The replica of a node: its memory, and how it is put together from what is on disk.
 
+use crate::checksum::CRC;
 use crate::clock::Clock;
 use crate::config::MemoryPlan;
 use crate::identity::Identity;
 use crate::storage::{Opened, StoreError, Stored};
+use core::ops::ControlFlow;
 use eventstream_core::config::Parameters;
 use eventstream_core::dedup::ProducerSlot;
-use eventstream_core::raft::{Configuration, ConfigurationError, Member, RaftOptions};
+use eventstream_core::id::Index;
+use eventstream_core::raft::{Configuration, ConfigurationError, Member, Placed, RaftOptions};
 use eventstream_core::replica::{self, Lent, MAX_ROW_LEN, Options, Replica, RestoredLog, Restoring, RowKey, TopicSlot};
+use eventstream_core::wire::{Frame, Kind};
 
 /// The replica, in memory that is allocated once.
 pub(crate) type NodeReplica = Replica<Tables>;
 
 type Tables = Lent<Box<[ProducerSlot]>, Box<[TopicSlot]>>;
+
+/// Bytes of entries that are read at a time.
+const READ_AT_ONCE: usize = 1 << 20;
 
 /// Bytes around a packed row: its kind, the length of key and value, the key.
 const ROW_OVERHEAD: usize = 1 + 1 + 2 + 5;
@@ -32,6 +39,9 @@ pub enum RestoreError {
     /// The state cannot be read.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// An entry of the log is damaged, or of a later version.
+    #[error("entry {0}: {1}")]
+    Entry(Index, String),
     /// The system gives no random bytes.
     #[error("no random bytes from the system: {0}")]
     Randomness(getrandom::Error),
@@ -47,7 +57,7 @@ pub(crate) fn memory(parameters: &Parameters) -> MemoryPlan {
 
 /// Bytes of a checkpoint of everything, as it is handed to storage.
 pub(crate) fn checkpoint_bytes(parameters: &Parameters) -> usize {
-    let rows = parameters.producers as usize + parameters.topics as usize + 1;
+    let rows = parameters.producers as usize + parameters.topics as usize + 2;
     rows * (MAX_ROW_LEN + ROW_OVERHEAD)
 }
 
@@ -58,8 +68,9 @@ pub(crate) fn restore(identity: &Identity, opened: &Opened, clock: Clock) -> Res
     let raft = RaftOptions {
         node: identity.node,
         incarnation: identity.incarnation,
-        configuration: Configuration::new(&members).map_err(RestoreError::Configuration)?,
+        membership: Configuration::new(&members).map_err(RestoreError::Configuration)?.into(),
         seed: seed()?,
+        is_witness: false,
         faults: Default::default(),
     };
     let parameters = identity.parameters;
@@ -75,9 +86,38 @@ pub(crate) fn restore(identity: &Identity, opened: &Opened, clock: Clock) -> Res
         }
     })?;
     restored?;
+    find_configurations(&mut restoring, opened)?;
     let Stored { hard_state, last, last_log_time, suspect, .. } = opened.stored;
     let log = RestoredLog { hard_state, last, last_log_time, suspect };
     Ok(restoring.start(log, clock.now())?)
+}
+
+/// Tells of the configurations of the log that are not applied in the checkpoint.
+fn find_configurations(restoring: &mut Restoring<Tables>, opened: &Opened) -> Result<(), RestoreError> {
+    let mut next = restoring.applied().index.next();
+    let last = opened.stored.last.index;
+    while next <= last {
+        let mut found = Ok(());
+        next = opened
+            .reader
+            .entries(next, last, READ_AT_ONCE, |index, frame| {
+                found = find_configuration(restoring, index, frame);
+                if found.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            })?
+            .next;
+        found?;
+    }
+    Ok(())
+}
+
+fn find_configuration(restoring: &mut Restoring<Tables>, index: Index, frame: &[u8]) -> Result<(), RestoreError> {
+    let frame = Frame::check(frame, CRC).map_err(|error| RestoreError::Entry(index, error.to_string()))?;
+    if frame.header().kind == Kind::Configuration {
+        let configuration =
+            Configuration::decode(frame.payload()).map_err(|error| RestoreError::Entry(index, error.to_string()))?;
+        restoring.find_configuration(Placed { index, configuration });
+    }
+    Ok(())
 }
 
 fn restore_row(restoring: &mut Restoring<Tables>, key: &[u8], value: &[u8]) -> Result<(), RestoreError> {

@@ -90,7 +90,7 @@ impl Difference<'_> {
                 place.producer = self.replay.producers().nth(number as usize).map(|producer| producer.id());
             }
             Some(RowKey::Topic(topic)) => place.topic = self.topic(topic),
-            Some(RowKey::Meta) | None => {}
+            Some(RowKey::Configuration | RowKey::Meta) | None => {}
         }
         findings.add(Invariant::StateOfLog, place, what);
     }

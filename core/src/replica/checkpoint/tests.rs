@@ -162,6 +162,7 @@ fn each_error_names_what_is_wrong() {
 #[test]
 fn keys_sort_as_their_bytes_do() {
     let keys = [
+        RowKey::Configuration,
         RowKey::Producer(0),
         RowKey::Producer(255),
         RowKey::Producer(256),
@@ -174,7 +175,7 @@ fn keys_sort_as_their_bytes_do() {
         assert_eq!(RowKey::from_bytes(&key.to_bytes()), Some(key));
     }
     assert_eq!(RowKey::Topic(TopicId(0x0102_0304)).to_bytes(), [2, 1, 2, 3, 4]);
-    for wrong in [&[][..], &[0, 0, 0, 0, 0], &[3, 0, 0, 0, 1], &[1, 0, 0, 0], &[1, 0, 0, 0, 0, 0]] {
+    for wrong in [&[][..], &[0, 0, 0, 0, 1], &[4, 0, 0, 0, 0], &[3, 0, 0, 0, 1], &[1, 0, 0, 0], &[1, 0, 0, 0, 0, 0]] {
         assert_eq!(RowKey::from_bytes(wrong), None);
     }
 }

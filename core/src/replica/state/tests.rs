@@ -179,7 +179,7 @@ fn what_cannot_be_applied_changes_nothing() {
         (Entry { position: at(3, 1), ..good }, ApplyError::OutOfOrder { expected: Index(2) }),
         (Entry { position: at(2, 0), ..good }, ApplyError::TermDecreases),
         (Entry { log_time: LogTime(9), ..good }, ApplyError::LogTimeDecreases),
-        (Entry { kind: Kind::Configuration, ..good }, ApplyError::Unsupported { kind: Kind::Configuration }),
+        (Entry { kind: Kind::Configuration, ..good }, ApplyError::Configuration(ConfigurationError::Malformed)),
         (Entry { kind: Kind::Ping, ..good }, ApplyError::Unsupported { kind: Kind::Ping }),
         (Entry { event_count: 3, ..good }, ApplyError::Batch(BatchError::EventCount)),
         (Entry { payload: &payload[..20], ..good }, ApplyError::Batch(BatchError::Truncated)),

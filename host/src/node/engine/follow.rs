@@ -5,6 +5,7 @@ use crate::node::event::ConnId;
 use crate::node::legal::payload;
 use crate::node::memory::OwnFrame;
 use crate::node::peers::{Append, Misstep};
+use eventstream_core::raft::Configuration;
 use eventstream_core::replica::Command;
 use eventstream_core::wire::{Control, Header, Kind};
 
@@ -18,10 +19,12 @@ impl Engine {
                 Ok(Control::Peer(message)) => peer.take_message(message, me),
                 _ => Err(Misstep::OutOfStep),
             },
-            // Nobody makes these yet, so this node could not apply one.
-            Kind::Configuration => Err(Misstep::OutOfStep),
+            Kind::Configuration => match Configuration::decode(payload(&bytes)) {
+                Ok(configuration) => peer.take_entry(header, bytes.freeze(), Some(configuration)),
+                Err(_) => Err(Misstep::OutOfStep),
+            },
             Kind::Command if Command::decode(payload(&bytes)).is_err() => Err(Misstep::OutOfStep),
-            _ => peer.take_entry(header, bytes.freeze()),
+            _ => peer.take_entry(header, bytes.freeze(), None),
         };
         match taken {
             Ok(Some(append)) => self.follow(conn, append),
@@ -32,8 +35,8 @@ impl Engine {
 
     /// A message is whole. One that makes no sense costs the connection.
     fn follow(&mut self, conn: ConnId, append: Append) {
-        let Append { message, metas, frames } = append;
-        match self.replica.handle_message(self.now, &message, &metas, &self.store) {
+        let Append { message, metas, configurations, frames } = append;
+        match self.replica.handle_message(self.now, &message, &metas, &configurations, &self.store) {
             Ok(Some((first, last))) => {
                 let taken = metas.iter().zip(frames).filter(|(meta, _)| (first..=last).contains(&meta.index));
                 taken.for_each(|(meta, frame)| self.tail.push(meta.index, frame));

@@ -11,7 +11,7 @@ use crate::node::legal::payload;
 use crate::node::memory::{OwnFrame, StaticPool};
 use crate::node::message::SHARD;
 use eventstream_core::batch::{Accumulator, AddError, passes_on};
-use eventstream_core::raft::Role;
+use eventstream_core::raft::{MAX_CONFIGURATION_LEN, Role};
 use eventstream_core::replica::{Command, Stamp};
 use eventstream_core::time::Instant;
 use eventstream_core::wire::{
@@ -151,10 +151,27 @@ impl Engine {
     /// # Panics
     /// If there is no block for it: a window that is nearly full keeps the last ones back.
     pub(super) fn make_empty(&mut self, stamp: &Stamp) {
-        let spare = self.intake.spare.take().filter(|block| block.len() >= OVERHEAD);
-        let block = spare.or_else(|| self.intake.pool.take());
-        let block = block.expect("blocks are kept back for the entries with which terms begin");
+        let block = self.block_kept_back(OVERHEAD);
         self.add_sealed(block, &stamped(Header::of(Kind::Empty, &[], CRC), stamp));
+    }
+
+    /// The entry of the configuration that this node, which leads, has begun.
+    ///
+    /// # Panics
+    /// As [`make_empty`](Self::make_empty).
+    pub(super) fn make_configuration(&mut self, stamp: &Stamp) {
+        let mut block = self.block_kept_back(OVERHEAD + MAX_CONFIGURATION_LEN);
+        let room = block[HEADER_LEN..].first_chunk_mut().expect("a block is longer than any configuration");
+        let len = self.replica.raft().configuration().encode(room);
+        let header = stamped(Header::of(Kind::Configuration, &block[HEADER_LEN..][..len], CRC), stamp);
+        self.add_sealed(block, &header);
+    }
+
+    /// A block of at least `len` bytes, for an entry that cannot be refused.
+    fn block_kept_back(&mut self, len: usize) -> OwnFrame {
+        let spare = self.intake.spare.take().filter(|block| block.len() >= len);
+        let block = spare.or_else(|| self.intake.pool.take());
+        block.expect("blocks are kept back for the entries with which terms begin")
     }
 
     /// Makes an entry of the payload that lies in `block`, and adds it to the tail.

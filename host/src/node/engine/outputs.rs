@@ -14,12 +14,15 @@ impl Engine {
         while let Some(output) = self.replica.poll_output(&self.store) {
             match output {
                 Output::AppendEmpty(stamp) => self.make_empty(&stamp),
+                Output::AppendConfiguration(stamp) => self.make_configuration(&stamp),
                 Output::Persist(persist) => self.journal.write(&persist, &self.tail),
                 Output::Send(message) => {
                     let job = self.peers.send(&message, &self.tail, shortage);
                     self.read_for_peer(job);
                 }
                 Output::Apply { last, .. } => self.replay.committed(last),
+                // Nobody asks the engine for reads of what is latest.
+                Output::ReadIndex { .. } => {}
                 Output::Leader { term, leader } => self.leader_changed(term, leader),
             }
         }
