@@ -325,7 +325,7 @@ impl Connection {
             && let Err(error) = self.flush()
         {
             // The reading half may see no more than an end.
-            self.is_lost.set(is_lost(&error));
+            self.is_lost.set(self.is_lost.get() || is_lost(&error));
             self.is_closing.set(true);
         }
         if self.is_blocked.get() || self.is_closing.get() || self.marked.get() > 0 {
@@ -353,7 +353,7 @@ impl Connection {
 
 /// Whether the system has given the connection up, by the limits that [`socket`](super::socket) sets.
 fn is_lost(error: &io::Error) -> bool {
-    error.kind() == ErrorKind::TimedOut
+    matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable)
 }
 
 impl Table {

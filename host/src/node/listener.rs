@@ -12,7 +12,7 @@ use super::handshake::{self, HandshakeError};
 use super::message;
 use super::newcomers::{Newcomers, Place, Source};
 use super::socket;
-use super::turns::Turns;
+use super::turns::{MAX_BEGUN, Turns};
 use crate::identity::Identity;
 use crate::stream::{Detached, Stream};
 use crate::tls::NodeTls;
@@ -95,9 +95,11 @@ async fn accept_all(listener: &TcpListener, door: &Rc<Door>) {
 
 /// Hears who it is, and serves or hands over.
 async fn receive(mut stream: Stream, source: Source, place: Place<MAX_NEWCOMERS>, door: Rc<Door>) {
+    // Given back when the session of TLS is gone, or is somebody's who was let in.
+    let mut begun = None;
     let settled = tokio::select! {
         biased;
-        settled = settle(&mut stream, source, &door) => settled,
+        settled = settle(&mut stream, source, &mut begun, &door) => settled,
         () = place.lost() => {
             door.counters.add(Counter::NewcomerPushedOut);
             // Before its handshake who speaks TLS takes a word in plain for a broken node.
@@ -112,9 +114,11 @@ async fn receive(mut stream: Stream, source: Source, place: Place<MAX_NEWCOMERS>
         tokio::select! {
             () = handshake::refuse(&mut stream, refusal) => {}
             () = place.lost() => {}
+            () = lost(begun.as_ref()) => {}
         }
     }
     drop(place);
+    drop(begun);
     match settled {
         Some(Ok(Role::Client)) if socket::prepare_client(stream.socket()).is_ok() => {
             door.clients.serve(stream, Role::Client).await;
@@ -128,9 +132,22 @@ async fn receive(mut stream: Stream, source: Source, place: Place<MAX_NEWCOMERS>
     }
 }
 
+/// When this place is lost; never, if there is none.
+async fn lost(place: Option<&Place<MAX_BEGUN>>) {
+    match place {
+        Some(place) => place.lost().await,
+        None => core::future::pending().await,
+    }
+}
+
 /// What the connection is for, or why it is not wanted, which is counted; `None` if it broke.
-async fn settle(stream: &mut Stream, source: Source, door: &Door) -> Option<Result<Role, Option<Refusal>>> {
-    Some(Err(Some(match timeout(handshake::PATIENCE, hear(stream, source, door)).await {
+async fn settle(
+    stream: &mut Stream,
+    source: Source,
+    begun: &mut Option<Place<MAX_BEGUN>>,
+    door: &Door,
+) -> Option<Result<Role, Option<Refusal>>> {
+    Some(Err(Some(match timeout(handshake::PATIENCE, hear(stream, source, begun, door)).await {
         Ok(Ok(Role::Client)) if door.clients.len() >= door.max_clients => {
             door.counters.add(Counter::TooManyClients);
             Refusal::TooManyConnections
@@ -150,7 +167,12 @@ async fn settle(stream: &mut Stream, source: Source, door: &Door) -> Option<Resu
 
 /// Hears who it is. Where the node speaks TLS, nothing is held for those who say nothing, and those who say something else
 /// are told.
-async fn hear(stream: &mut Stream, source: Source, door: &Door) -> Result<Role, HandshakeError> {
+async fn hear(
+    stream: &mut Stream,
+    source: Source,
+    begun: &mut Option<Place<MAX_BEGUN>>,
+    door: &Door,
+) -> Result<Role, HandshakeError> {
     let accepted = async |stream| handshake::accept(stream, &door.identity, door.tls.as_ref(), &door.counters).await;
     let Some(tls) = &door.tls else { return accepted(stream).await };
     if !stream.begins_as_tls().await? {
@@ -162,7 +184,7 @@ async fn hear(stream: &mut Stream, source: Source, door: &Door) -> Result<Role, 
         // Nobody is left to answer.
         return Err(HandshakeError::Io(ErrorKind::UnexpectedEof.into()));
     }
-    let place = door.turns.begun.enter(source);
+    let place = begun.insert(door.turns.begun.enter(source));
     let secured = async {
         handshake::secure(stream, tls, turns, &door.counters).await?;
         accepted(stream).await

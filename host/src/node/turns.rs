@@ -101,9 +101,14 @@ impl Line {
     fn next(&mut self, places: &Newcomers<MAX_BEGUN>) -> Option<Waiting> {
         self.begun.retain(|waiting| !waiting.call.is_closed());
         self.new.retain(|waiting| !waiting.call.is_closed());
-        let new = (0..self.new.len()).min_by_key(|&at| places.of(self.new[at].source));
-        let is_begun = !self.begun.is_empty() && (new.is_none() || !self.was_begun);
-        let next = if is_begun { self.begun.pop_front() } else { new.and_then(|at| self.new.remove(at)) };
+        // Of the sources with the fewest places the one that waits for longest: whoever has many is no longer served for it.
+        let first = |queue: &VecDeque<Waiting>| (0..queue.len()).min_by_key(|&at| places.of(queue[at].source));
+        let (begun, new) = (first(&self.begun), first(&self.new));
+        let is_begun = begun.is_some() && (new.is_none() || !self.was_begun);
+        let next = match (begun, new) {
+            (Some(at), _) if is_begun => self.begun.remove(at),
+            (_, new) => new.and_then(|at| self.new.remove(at)),
+        };
         (self.is_taken, self.was_begun) = (next.is_some(), is_begun);
         next
     }
@@ -240,6 +245,34 @@ mod tests {
                 yield_now().await;
             }
             assert_eq!(called.borrow()[..], [0, 3, 1, 4, 2, 5]);
+        });
+    }
+
+    #[test]
+    fn who_has_begun_elsewhere_does_not_wait_behind_a_crowd_that_has_begun() {
+        on_one_thread(async {
+            let (turns, called) = (Turns::new(), Rc::new(RefCell::new(Vec::new())));
+            let mut all = Vec::new();
+            for host in [1, 1, 1, 2] {
+                let mut begun = turns.begin(source(host)).await;
+                drop(begun.turn().await);
+                all.push((host, begun, turns.begun.enter(source(host))));
+            }
+            let held = turns.begin(source(3)).await;
+            for (host, mut begun, place) in all {
+                let called = Rc::clone(&called);
+                spawn_local(async move {
+                    let turn = begun.turn().await;
+                    called.borrow_mut().push(host);
+                    drop((turn, place));
+                });
+            }
+            yield_now().await;
+            drop(held);
+            while called.borrow().len() < 4 {
+                yield_now().await;
+            }
+            assert_eq!(called.borrow()[..], [2, 1, 1, 1]);
         });
     }
 

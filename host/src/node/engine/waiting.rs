@@ -56,7 +56,7 @@ impl Engine {
             return;
         }
         match (leader, &self.waiting.said) {
-            (Some(_), Some(Notice::Waits { .. })) => self.waiting.say(Notice::Settled),
+            (_, Some(Notice::Waits { .. })) => self.waiting.say(Notice::Settled),
             (Some(leader), Some(Notice::Leaderless { .. })) => self.waiting.say(Notice::Led(leader)),
             (None, _) if since + ORDINARY <= self.now => {
                 let missing = self.missing();
