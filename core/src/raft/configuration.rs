@@ -287,6 +287,22 @@ impl Configuration {
         self.of(self.sets.outgoing)
     }
 
+    /// Members that do not vote.
+    pub fn learners(&self) -> impl Iterator<Item = Member> + '_ {
+        self.of(self.sets.learners)
+    }
+
+    /// Voters before that become learners when the joint configuration ends.
+    pub fn learners_next(&self) -> impl Iterator<Item = Member> + '_ {
+        self.of(self.sets.learners_next)
+    }
+
+    /// Whether the configuration is joint, and its leader ends that as soon as it is committed.
+    #[must_use]
+    pub const fn leaves_by_itself(&self) -> bool {
+        self.sets.auto_leave
+    }
+
     fn of(&self, set: Slots) -> impl Iterator<Item = Member> + '_ {
         self.slots_and_members().filter(move |&(slot, _)| set.contains(slot)).map(|(_, member)| member)
     }
