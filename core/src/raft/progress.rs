@@ -27,8 +27,10 @@ pub(super) struct Progress {
     told_commit: Index,
     /// The next append is sent even if it is empty, for its answer.
     ask: bool,
-    /// What the answer to a heartbeat is to show.
+    /// What the answer to the oldest heartbeat that waits for one is to show, ...
     watch: Option<Watch>,
+    /// ... and to the newest.
+    newest_watch: Option<Watch>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -80,6 +82,7 @@ impl Progress {
             told_commit: Index::ZERO,
             ask: false,
             watch: None,
+            newest_watch: None,
         }
     }
 
@@ -169,12 +172,15 @@ impl Progress {
     pub(super) fn heartbeat_sent(&mut self, round: u64) {
         let watch = Watch { round, next: self.next, probed: self.probe.is_some() };
         self.watch.get_or_insert(watch);
+        self.newest_watch = Some(watch);
     }
 
     /// The peer has answered the heartbeat of `round`; its log was compared with ours up to `verified`. Finds out what
     /// was lost: appends, or the answers to them.
     pub(super) fn heartbeat_answered(&mut self, round: u64, verified: Index) {
-        let Some(watch) = self.watch.take_if(|watch| watch.round <= round) else { return };
+        let newest = self.newest_watch.take_if(|watch| watch.round <= round);
+        let Some(oldest) = self.watch.take_if(|watch| watch.round <= round) else { return };
+        let watch = newest.unwrap_or(oldest);
         match self.flow {
             Flow::Probe if watch.probed => self.probe = None,
             Flow::Probe => {}
@@ -285,6 +291,16 @@ mod tests {
         progress.sent(progress.sendable(Index(6), NONE, Limit::ENTRIES).unwrap(), NONE);
         progress.heartbeat_answered(1, NONE);
         assert_eq!(progress.sendable(Index(6), NONE, Limit::ENTRIES), None);
+        progress.heartbeat_sent(2);
+        progress.heartbeat_answered(2, NONE);
+        assert_eq!(progress.sendable(Index(6), NONE, Limit::ENTRIES), batch(4, 2));
+    }
+
+    #[test]
+    fn a_probe_that_was_lost_with_the_heartbeat_before_it_is_found_by_the_next_answer() {
+        let mut progress = Progress::new(Index(5));
+        progress.heartbeat_sent(1);
+        progress.sent(progress.sendable(Index(6), NONE, Limit::ENTRIES).unwrap(), NONE);
         progress.heartbeat_sent(2);
         progress.heartbeat_answered(2, NONE);
         assert_eq!(progress.sendable(Index(6), NONE, Limit::ENTRIES), batch(4, 2));
