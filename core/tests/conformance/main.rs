@@ -6,6 +6,7 @@
 
 mod confchange;
 mod datadriven;
+mod interaction;
 mod quorum;
 mod report;
 
@@ -15,7 +16,7 @@ use report::Report;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-const FOLDERS: [&str; 2] = ["quorum", "confchange"];
+const FOLDERS: [&str; 3] = ["quorum", "confchange", "interaction"];
 
 fn main() -> ExitCode {
     datadriven::check_format();
@@ -27,7 +28,8 @@ fn main() -> ExitCode {
                 for (_, cases) in datadriven::read_folder(&folder.join(table)) {
                     match table {
                         "quorum" => quorum::run(&cases, &mut report),
-                        _ => confchange::run(&cases, &mut report),
+                        "confchange" => confchange::run(&cases, &mut report),
+                        _ => interaction::run(&cases, &mut report),
                     }
                 }
             }
