@@ -45,9 +45,8 @@ fn answer(case: &Case) -> String {
     };
     let found = decide(joint(&voters, &outgoing));
     // It does not matter which half comes first, nor whether a majority is joint with itself.
-    let same = if outgoing.is_empty() { joint(&voters, &voters) } else { joint(&outgoing, &voters) };
-    assert_eq!(decide(same), found, "{}", case.place);
-    found
+    let same = decide(if outgoing.is_empty() { joint(&voters, &voters) } else { joint(&outgoing, &voters) });
+    if same == found { found } else { format!("{found} one way and {same} the other") }
 }
 
 fn joint(voters: &[u16], outgoing: &[u16]) -> Configuration {

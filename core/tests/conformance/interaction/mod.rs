@@ -17,6 +17,21 @@ use std::collections::BTreeSet;
 
 /// Heartbeats in the patience of a node.
 const ELECTION_TICKS: u64 = 3;
+/// What `add-nodes` may say.
+const ADD_NODES: [&str; 12] = [
+    "voters",
+    "learners",
+    "index",
+    "content",
+    "inflight",
+    "async-storage-writes",
+    "prevote",
+    "checkquorum",
+    "max-committed-size-per-ready",
+    "disable-conf-change-validation",
+    "read-only",
+    "step-down-on-removal",
+];
 /// A stabilization that takes more rounds does not end.
 const MAX_ROUNDS: usize = 1_000;
 
@@ -26,6 +41,12 @@ pub fn run(cases: &[Case], report: &mut Report) {
         let wrong = cluster.step(case, report);
         report.case(case, (!wrong.is_empty()).then(|| wrong.join("; ")));
     }
+}
+
+/// Arguments with values that this runner would pass over.
+fn unknown_arguments(case: &Case, known: &[&str]) -> Vec<String> {
+    let unknown = case.arguments.iter().filter(|it| !it.values.is_empty() && !known.contains(&it.key.as_str()));
+    unknown.map(|it| format!("{} is no argument that this runner knows", it.key)).collect()
 }
 
 /// What is on the network.
@@ -88,7 +109,10 @@ impl Cluster {
         self.expected.read(&case.expected, first);
         match case.directive.as_str() {
             "log-level" => self.is_quiet = case.arguments[0].key.eq_ignore_ascii_case("none"),
-            "add-nodes" => self.add_nodes(case, first, report),
+            "add-nodes" => {
+                self.add_nodes(case, first, report);
+                return unknown_arguments(case, &ADD_NODES);
+            }
             "campaign" => self.campaign(first, report),
             "propose" => return self.propose(case, first, report),
             "propose-conf-change" => return self.propose_change(case, first, report),
@@ -227,7 +251,9 @@ impl Cluster {
             _ => Wish::Change(changes, transition),
         };
         let outcome = self.wish(id, wish, report);
-        self.check_dropped(case, outcome)
+        let mut wrong = self.check_dropped(case, outcome);
+        wrong.extend(unknown_arguments(case, &["v1", "transition"]));
+        wrong
     }
 
     fn transfer(&mut self, case: &Case) {
