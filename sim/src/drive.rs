@@ -12,8 +12,8 @@ use crate::violation::{Checked, ensure};
 use crate::world::{Happens, Read, World, slot};
 use eventstream_core::id::LogTime;
 use eventstream_core::raft::{
-    Body, Configuration, LogPosition, MAX_CONFIGURATION_LEN, Member as Voter, Message, Persist, Placed, ReadTicket,
-    Role,
+    Body, Configuration, Fault as Mistake, LogPosition, MAX_CONFIGURATION_LEN, Member as Voter, Message, Persist,
+    Placed, ReadTicket, Role,
 };
 use eventstream_core::replica::{Entry, MAX_ROW_LEN, Output, Stamp};
 use eventstream_core::wire::Kind;
@@ -80,7 +80,14 @@ impl World {
             }
             None => Span::default(),
         };
-        state.disk.write(persist, append);
+        let mut written = *persist;
+        if self.rules.faults.has(Mistake::HardStateNotWritten) {
+            written.hard_state = None;
+        }
+        if self.rules.faults.has(Mistake::TruncationNotWritten) {
+            written.truncate_from = None;
+        }
+        state.disk.write(&written, append);
 
         let votes = persist.hard_state.is_some_and(|hard_state| hard_state.vote.is_some());
         let dangers = [
@@ -270,7 +277,7 @@ impl World {
     /// A sync has ended.
     pub(crate) fn synced(&mut self, member: usize) -> Checked {
         let state = &mut self.members[member];
-        let token = state.disk.finish_sync(&self.entries)?;
+        let token = state.disk.finish_sync(&self.entries, self.rules.faults.has(Mistake::LyingSync))?;
         trace!(self, "{} has synced {token:?}", member + 1);
         self.drive(member, |machine, now, _| {
             if let Some(token) = token {
@@ -336,7 +343,8 @@ impl World {
         let again = self.now + self.plan.checkpoint_us / 2 + self.rng.below(self.plan.checkpoint_us);
         self.queue.push(again, Happens::Checkpoint { member, boot: state.boot });
         let applied = state.applied();
-        if let Some(machine) = state.machine.as_mut().filter(|_| applied <= state.disk.last_index()) {
+        let ahead = self.rules.faults.has(Mistake::CheckpointAheadOfLog);
+        if let Some(machine) = state.machine.as_mut().filter(|_| applied <= state.disk.last_index() || ahead) {
             let mut value = [0; MAX_ROW_LEN];
             let mut rows = 0;
             while let Some(row) = machine.poll_row(&mut value) {
@@ -346,6 +354,9 @@ impl World {
             if rows > 0 {
                 trace!(self, "{} writes a checkpoint of {rows} rows as of entry {applied}", member + 1);
                 self.members[member].disk.write_checkpoint(rows);
+                if ahead {
+                    self.members[member].disk.overtake();
+                }
             }
         }
         self.tell_wall_clock(member);

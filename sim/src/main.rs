@@ -1,6 +1,6 @@
 //! The command line of the simulator.
 
-use clap::{Parser, ValueEnum};
+use clap::Parser;
 use eventstream_sim::{Faults, PlantedFault, Report, Rules, Simulator, quiet_panics, run_many};
 use std::process::ExitCode;
 use std::thread::available_parallelism;
@@ -28,45 +28,26 @@ struct Arguments {
     #[arg(long)]
     jobs: Option<usize>,
     /// Plants a mistake, and expects to find it by what comes of it.
-    #[arg(long, value_name = "NAME")]
-    fault: Option<Planted>,
+    #[arg(long, value_name = "NAME", value_parser = mistake)]
+    fault: Option<PlantedFault>,
+    /// Plants each of the mistakes that there are, one after the other, and says after how many schedules it was found.
+    #[arg(long)]
+    zoo: bool,
     /// Runs the schedule of one seed and prints its last steps, whether it fails or not.
     #[arg(long, value_name = "SEED")]
     replay: Option<u64>,
 }
 
-/// The mistakes that can be planted.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Planted {
-    /// The leader counts an entry as its own before its sync.
-    LeaderCountsItself,
-    /// A vote is sent before it is synced.
-    VoteNotSynced,
-    /// Duplicates are decided when a batch is proposed, not when it is applied.
-    DedupAtPropose,
-    /// A suspect member votes as if it had forgotten nothing.
-    SuspectVotes,
-    /// A member whose disk was wiped votes as if it were new and had promised nothing.
-    WipedVotes,
-}
-
-impl Planted {
-    const fn fault(self) -> PlantedFault {
-        match self {
-            Self::LeaderCountsItself => PlantedFault::LeaderCountsItselfBeforeSync,
-            Self::VoteNotSynced => PlantedFault::VoteNotSyncedBeforeReply,
-            Self::DedupAtPropose => PlantedFault::DedupAtPropose,
-            Self::SuspectVotes => PlantedFault::SuspectVotesAsSound,
-            Self::WipedVotes => PlantedFault::WipedVotesAsSound,
-        }
-    }
+/// The mistake of this name.
+fn mistake(name: &str) -> Result<PlantedFault, String> {
+    let found = PlantedFault::ALL.iter().find(|fault| fault.name() == name);
+    found.copied().ok_or_else(|| format!("there is none of this name; --zoo lists {}", PlantedFault::ALL.len()))
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     quiet_panics();
-    let planted = arguments.fault.map_or(Faults::NONE, |planted| Faults::NONE.with(planted.fault()));
-    let rules = Rules { steps: arguments.steps, faults: planted, looks_at_disks: arguments.fault.is_none() };
+    let rules = rules(&arguments, arguments.fault);
     if let Some(seed) = arguments.replay {
         return replay(rules, seed);
     }
@@ -76,11 +57,43 @@ fn main() -> ExitCode {
             eprintln!("{done} of {} schedules", arguments.schedules);
         }
     };
+    if arguments.zoo {
+        return zoo(&arguments, threads);
+    }
     let report = run_many(rules, arguments.seed, arguments.schedules, threads, &progress);
     match arguments.fault {
         None => judge(&arguments, &report),
         Some(planted) => judge_planted(&arguments, planted, &report),
     }
+}
+
+/// A planted mistake is to be found by what comes of it, without a look at the disks.
+fn rules(arguments: &Arguments, planted: Option<PlantedFault>) -> Rules {
+    let faults = planted.map_or(Faults::NONE, |planted| Faults::NONE.with(planted));
+    Rules { steps: arguments.steps, faults, looks_at_disks: planted.is_none() }
+}
+
+/// A table of all mistakes. Those that the simulator does not find are for tests of their own.
+fn zoo(arguments: &Arguments, threads: usize) -> ExitCode {
+    let mut missed = 0;
+    println!("| mistake | found after | by invariant | what is done wrong |");
+    println!("|---|---|---|---|");
+    for &fault in PlantedFault::ALL {
+        let report = run_many(rules(arguments, Some(fault)), arguments.seed, arguments.schedules, threads, &|_| {});
+        let found = match &report.failure {
+            Some(failure) => {
+                let schedules = failure.seed.wrapping_sub(arguments.seed) + 1;
+                format!("{schedules} | {}", failure.violation.invariant)
+            }
+            None => {
+                missed += 1;
+                format!("not in {} | ", arguments.schedules)
+            }
+        };
+        println!("| `{}` | {found} |{} |", fault.name(), fault.text());
+    }
+    println!("{} mistakes, {missed} not found", PlantedFault::ALL.len());
+    ExitCode::SUCCESS
 }
 
 fn replay(rules: Rules, seed: u64) -> ExitCode {
@@ -110,7 +123,7 @@ fn judge(arguments: &Arguments, report: &Report) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn judge_planted(arguments: &Arguments, planted: Planted, report: &Report) -> ExitCode {
+fn judge_planted(arguments: &Arguments, planted: PlantedFault, report: &Report) -> ExitCode {
     match &report.failure {
         Some(failure) => {
             let schedules = failure.seed.wrapping_sub(arguments.seed) + 1;
@@ -128,7 +141,6 @@ fn judge_planted(arguments: &Arguments, planted: Planted, report: &Report) -> Ex
 
 /// The command that runs the schedule of a seed again.
 fn again(arguments: &Arguments, seed: u64) -> String {
-    let planted = arguments.fault.and_then(|planted| planted.to_possible_value());
-    let fault = planted.map_or(String::new(), |value| format!(" --fault {}", value.get_name()));
+    let fault = arguments.fault.map_or(String::new(), |planted| format!(" --fault {}", planted.name()));
     format!("cargo run --release -p eventstream-sim -- --replay {seed} --steps {}{fault}", arguments.steps)
 }

@@ -21,7 +21,9 @@ use crate::violation::{Checked, ensure};
 use eventstream_core::batch::Part;
 use eventstream_core::config::Parameters;
 use eventstream_core::id::{LogTime, NodeId};
-use eventstream_core::raft::{Body, Configuration, EntryMeta, Faults, Message, Placed, ReadTicket, Rejected};
+use eventstream_core::raft::{
+    Body, Configuration, EntryMeta, Fault as Mistake, Faults, Message, Placed, ReadTicket, Rejected,
+};
 use eventstream_core::receipt::RunReceipt;
 use eventstream_core::replica::Outcomes;
 use eventstream_core::time::Instant;
@@ -208,6 +210,7 @@ impl World {
                 self.disturb()?;
             }
         }
+        ensure!(!self.rules.faults.has(Mistake::Canary), Contract, "the canary sings");
         self.heal()?;
         self.stats.schedules = 1;
         self.stats.steps = self.step;

@@ -170,7 +170,9 @@ impl Raft {
             self.become_follower(now, message.term);
         } else if message.term < term {
             match message.body {
-                Body::Append { .. } | Body::AppendTerms { .. } | Body::Heartbeat { .. } => {
+                Body::Append { .. } | Body::AppendTerms { .. } | Body::Heartbeat { .. }
+                    if !self.faults.has(Fault::NewerTermNotTold) =>
+                {
                     self.owe(slot, Owed::NewerTerm);
                 }
                 Body::Vote { .. } | Body::FoundingVote { .. } => self.owe(slot, Owed::VoteRefused),
@@ -237,7 +239,8 @@ impl Raft {
         peer.owed.remove(Owed::PreVoteGranted);
         peer.owed.remove(Owed::PreVoteRefused);
         self.owe_leader_lives(slot);
-        if term <= self.term() || !last.is_at_least(self.last()) {
+        let long = last.is_at_least(self.last()) || self.faults.has(Fault::VotesForShortLog);
+        if term <= self.term() || !long {
             self.owe(slot, Owed::PreVoteRefused);
         } else if !self.in_lease_of_another(now, slot) {
             (self.peers[slot].pre_vote_term, self.peers[slot].pre_vote_start) = (term, start);
@@ -358,7 +361,9 @@ impl Raft {
     pub(super) fn handle_vote(&mut self, now: Instant, slot: usize, message: &Message, last: LogPosition) {
         let hard_state = self.stable.hard_state();
         let repeated = hard_state.vote == Some(message.from);
-        let free = hard_state.vote.is_none() && self.leader.is_none() && last.is_at_least(self.last());
+        let first = hard_state.vote.is_none() || self.faults.has(Fault::VotesTwice);
+        let long = last.is_at_least(self.last()) || self.faults.has(Fault::VotesForShortLog);
+        let free = first && self.leader.is_none() && long;
         if free {
             self.become_follower(now, message.term);
             self.stable.set_hard_state(HardState { vote: Some(message.from), ..hard_state });

@@ -2,6 +2,7 @@
 
 use super::election::Campaign;
 use super::error::Rejected;
+use super::faults::Fault;
 use super::membership::Placed;
 use super::message::{Body, EntryMeta, LogPosition, Message};
 use super::output::LogView;
@@ -103,13 +104,14 @@ impl Raft {
         Appended { entries, configurations }: Appended<'_>,
         view: &impl LogView,
     ) -> Result<Option<(Index, Index)>, Rejected> {
-        if !self.agrees(prev, view)? {
+        let trusts = self.faults.has(Fault::PrevNotCompared) && prev.index <= self.last().index;
+        if !trusts && !self.agrees(prev, view)? {
             self.refuse_append(slot, prev, view);
             return Ok(None);
         }
         let (kept, new) = self.split_known(entries, view)?;
         let agreed = kept.last().map_or(prev, |entry| LogPosition { index: entry.index, term: entry.term });
-        if !new.is_empty() {
+        if !new.is_empty() || self.faults.has(Fault::ShorterAppendTruncates) {
             self.cut(now, agreed)?;
         }
         let mut taken = None;
@@ -147,7 +149,7 @@ impl Raft {
         if !self.can_revert(first) {
             return Err(Rejected::Contradiction { index: first });
         }
-        self.stable.truncate(agreed);
+        self.stable.truncate(agreed, self.faults.has(Fault::LateReportCounts));
         self.empty_entry = self.empty_entry.filter(|empty| empty.index <= agreed.index);
         self.revert(now, first);
         Ok(())
@@ -158,6 +160,7 @@ impl Raft {
         let verified = at.index <= self.following.verified;
         match self.stable.term(at.index, view) {
             Some(term) if term == at.term => Ok(true),
+            Some(_) if self.faults.has(Fault::TermsNotCompared) => Ok(true),
             Some(_) if verified => Err(Rejected::Contradiction { index: at.index }),
             Some(_) => Ok(false),
             None => Ok(verified),
@@ -180,18 +183,20 @@ impl Raft {
 
     /// The leader says that `commit` is committed: true of this log as far as it was verified.
     fn learn_commit(&mut self, commit: Index) {
-        let commit = commit.min(self.following.verified);
+        let beyond = self.faults.has(Fault::CommitBeyondVerified);
+        let commit = commit.min(if beyond { self.last().index } else { self.following.verified });
         assert!(commit <= self.last().index, "verified beyond the end of the log");
         self.commit = self.commit.max(commit);
     }
 
     /// The answer to the appends of this term's leader, once it promises more than the last one or all that there is.
     pub(super) fn accepted(&mut self, slot: usize) -> Option<Body> {
-        if !self.stable.term_is_durable() {
+        if !self.stable.term_is_durable() && !self.faults.has(Fault::AckBeforeTerm) {
             return None;
         }
         let verified = self.following.verified;
-        let matched = verified.min(self.stable.durable());
+        let early = self.faults.has(Fault::AckBeforeSync);
+        let matched = verified.min(if early { verified } else { self.stable.durable() });
         if matched == verified {
             self.peers[slot].owed.remove(Owed::AppendAccepted);
         } else if matched <= self.following.reported {

@@ -7,6 +7,7 @@
 use super::change::{Change, ChangeError, Transition};
 use super::configuration::{Configuration, Member, Slots};
 use super::error::{ProposeError, Rejected};
+use super::faults::Fault;
 use super::message::{Body, LogPosition, Message};
 use super::peer::Peer;
 use super::progress::Progress;
@@ -147,7 +148,9 @@ impl Raft {
         if let Some(to) = self.successor() {
             return Err(ProposeError::HandingOver { to }.into());
         }
-        let index = self.membership.latest().index.max(self.leading.first);
+        let of_last = if self.faults.has(Fault::SecondChange) { Index::ZERO } else { self.membership.latest().index };
+        let own = if self.faults.has(Fault::ChangeBeforeOwnTerm) { Index::ZERO } else { self.leading.first };
+        let index = of_last.max(own);
         if index > self.commit { Err(ChangeError::Pending { index }) } else { Ok(()) }
     }
 
@@ -222,7 +225,8 @@ impl Raft {
             let data_voters = sets.deciding().without_all(sets.witnesses);
             data_voters.iter().any(|slot| placed.configuration.member(slot) == own)
         };
-        !self.is_witness && (leads_in(latest) || latest.index > self.commit && leads_in(before))
+        let may_be_needed = latest.index > self.commit && !self.faults.has(Fault::RemovedDoesNotCampaign);
+        !self.is_witness && (leads_in(latest) || may_be_needed && leads_in(before))
     }
 
     /// Appends the next configuration to the log of this leader.
@@ -256,7 +260,7 @@ impl Raft {
     /// The entries at and after `from` are gone.
     pub(super) fn revert(&mut self, now: Instant, from: Index) {
         let old = *self.configuration();
-        if self.membership.truncate(from) {
+        if !self.faults.has(Fault::ConfigurationKept) && self.membership.truncate(from) {
             self.reconfigure(now, &old);
         }
         self.configuration_entry = self.configuration_entry.filter(|entry| entry.index < from);
@@ -300,6 +304,9 @@ impl Raft {
         let own = Member { node: self.node, incarnation: self.incarnation };
         let slot = configuration.slot(self.node).filter(|&slot| configuration.member(slot) == Some(own));
         self.quorum = configuration.quorum();
+        if self.faults.has(Fault::JointByOneMajority) {
+            self.quorum.outgoing = Majority::of(Slots::NONE);
+        }
         (self.own, self.others) = match slot {
             Some(slot) => (slot, configuration.slots().without(slot)),
             None => (NOWHERE, configuration.slots()),

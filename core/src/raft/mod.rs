@@ -235,7 +235,9 @@ impl Raft {
         }
         let is_wiped = restored.hard_state.term == Term::ZERO;
         let suspect = restored.suspect && !(is_wiped && faults.has(Fault::WipedVotesAsSound));
-        let restored = &Restored { suspect, ..*restored };
+        let forgets = is_witness && faults.has(Fault::WitnessForgets);
+        let last = if forgets { LogPosition::default() } else { restored.last };
+        let restored = &Restored { suspect, last, ..*restored };
         let mut random = Random::new(seed ^ u64::from(node.0) << 48);
         // Each member has a part of the spread of its own, so that one campaigns before the others.
         let configuration = membership.latest().configuration;

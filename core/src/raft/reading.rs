@@ -6,6 +6,7 @@
 //! one together.
 
 use super::error::ReadError;
+use super::faults::Fault;
 use super::{Raft, Role};
 use crate::id::Index;
 use crate::time::Instant;
@@ -64,8 +65,15 @@ impl Raft {
     /// Begins a round for the reads that wait, unless one is under way. A leader knows what is committed when an entry of its
     /// own term is.
     pub(super) fn begin_round_of_reads(&mut self, now: Instant) {
-        let Reading { issued, begun, asked, .. } = self.reading;
-        if self.role != Role::Leader || issued == begun || asked.is_some() || self.commit < self.leading.first {
+        let Reading { issued, begun, .. } = self.reading;
+        let knows = self.commit >= self.leading.first || self.faults.has(Fault::ReadBeforeOwnTerm);
+        if self.role != Role::Leader || issued == begun || !knows {
+            return;
+        }
+        if let Some(asked) = &mut self.reading.asked {
+            if self.faults.has(Fault::ReadJoinsRound) {
+                (asked.ticket, self.reading.begun) = (issued, issued);
+            }
             return;
         }
         self.handle_heartbeat_timeout(now);
@@ -82,7 +90,8 @@ impl Raft {
             _ if self.counts(slot) => self.peers[slot].answered,
             _ => 0,
         };
-        if self.quorum.reached(answered).is_some_and(|answered| answered >= round) {
+        let is_answered = self.quorum.reached(answered).is_some_and(|answered| answered >= round);
+        if is_answered || self.faults.has(Fault::ReadUnconfirmed) {
             self.reading.asked = None;
             self.reading.confirmed = Some((ticket, index));
             self.begin_round_of_reads(now);

@@ -1,12 +1,13 @@
 //! A leader: sends entries, counts who has them, commits (Raft paper, sections 5.3 and 5.4).
 
-use super::configuration::Slots;
+use super::configuration::{Sets, Slots};
 use super::error::Rejected;
 use super::faults::Fault;
 use super::message::{Body, LogPosition, Message};
 use super::output::LogView;
 use super::peer::{Owed, OwedSet};
 use super::progress::{Limit, Progress};
+use super::quorum::{Majority, Quorum};
 use super::timer::Timer;
 use super::{Raft, Role};
 use crate::config::{HEARTBEAT, PATIENCE};
@@ -153,14 +154,27 @@ impl Raft {
             peer if self.counts(slot) => peer.progress.matched(),
             _ => Index::ZERO,
         };
-        let reached = self.quorum.reached(matched).unwrap_or_default();
+        let reached = self.deciding().reached(matched).unwrap_or_default();
         let before = self.membership.majority_before(self.commit).reached(matched);
+        let before = before.filter(|_| !self.faults.has(Fault::AddedWithoutMajorityBefore));
         let reached = before.map_or(reached, |before| before.min(reached));
-        if reached > self.commit && reached >= self.leading.first {
+        let own_term = reached >= self.leading.first || self.faults.has(Fault::OldTermCommitted);
+        if reached > self.commit && own_term {
             assert!(reached <= self.last().index, "committed beyond the end of the log");
             self.commit = reached;
             self.attention = self.others;
         }
+    }
+
+    /// What decides commits: the quorum, unless a mistake is planted.
+    fn deciding(&self) -> Quorum {
+        let Sets { voters, learners, .. } = self.configuration().sets;
+        let incoming = match () {
+            () if self.faults.has(Fault::LearnersCounted) => voters.either(learners),
+            () if self.faults.has(Fault::RemovedLeaderCounts) => voters.either(Slots::only(self.own)),
+            () => return self.quorum,
+        };
+        Quorum { incoming: Majority::of(incoming), ..self.quorum }
     }
 
     /// The next append for a peer, if one is to be sent.

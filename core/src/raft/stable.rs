@@ -161,8 +161,8 @@ impl Stable {
         Some(LogPosition { term, ..self.last_at_most(last, term, first, view) })
     }
 
-    /// Removes the entries after `last`, which stays.
-    pub(super) fn truncate(&mut self, last: LogPosition) {
+    /// Removes the entries after `last`, which stays. `late_reports` is the planted mistake.
+    pub(super) fn truncate(&mut self, last: LogPosition, late_reports: bool) {
         assert!(last.index < self.last.index, "truncation to {last:?} of a log that ends at {:?}", self.last);
         let from = last.index.next();
         if self.written >= from {
@@ -170,7 +170,7 @@ impl Stable {
             self.written = last.index;
         }
         self.durable = self.durable.min(last.index);
-        for write in self.open.iter_mut() {
+        for write in self.open.iter_mut().filter(|_| !late_reports) {
             write.durable = write.durable.min(last.index);
         }
         self.terms.truncate(from);
@@ -269,7 +269,7 @@ mod tests {
         let mut stable = stable(at(5, 3));
         (0..4).for_each(|_| _ = stable.append(Term(4)));
         let old = stable.poll().unwrap();
-        stable.truncate(at(6, 4));
+        stable.truncate(at(6, 4), false);
         (0..3).for_each(|_| _ = stable.append(Term(9)));
         let new = stable.poll().unwrap();
         assert_eq!((new.truncate_from, new.append), (Some(Index(7)), Some((Index(7), Index(9)))));
@@ -286,12 +286,12 @@ mod tests {
         let mut stable = stable(at(5, 3));
         stable.append(Term(4));
         stable.append(Term(4));
-        stable.truncate(at(5, 3));
+        stable.truncate(at(5, 3), false);
         assert_eq!(stable.poll(), None);
         stable.append(Term(5));
         assert_eq!(stable.poll().unwrap().truncate_from, None);
-        stable.truncate(at(4, 3));
-        stable.truncate(at(2, 3));
+        stable.truncate(at(4, 3), false);
+        stable.truncate(at(2, 3), false);
         let write = stable.poll().unwrap();
         assert_eq!((write.truncate_from, write.append), (Some(Index(3)), None));
     }

@@ -79,7 +79,8 @@ impl Raft {
 impl Raft {
     /// Whether the member at `slot` counts towards a majority.
     pub(super) fn counts(&self, slot: usize) -> bool {
-        self.peers[slot].suspicion.is_none_or(|suspicion| suspicion.is_confirmed)
+        let is_believed = self.faults.has(Fault::SuspectCounted);
+        self.peers[slot].suspicion.is_none_or(|suspicion| suspicion.is_confirmed || is_believed)
     }
 
     /// Whether the member at `slot` is not known to have all yet that it had before it became suspect.
@@ -119,7 +120,7 @@ impl Raft {
                 || self.is_bystander(slot)
                 || self.other_voters().without(slot).iter().all(has_answered);
             self.peers[slot].suspicion = Some(Suspicion { is_confirmed, ..suspicion });
-            if is_confirmed && !self.is_behind_suspicion(slot) {
+            if is_confirmed && (!self.is_behind_suspicion(slot) || self.faults.has(Fault::ClearedBehind)) {
                 self.owe(slot, Owed::Cleared);
             }
         }

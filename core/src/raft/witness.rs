@@ -7,6 +7,7 @@
 
 use super::configuration::Slots;
 use super::error::Rejected;
+use super::faults::Fault;
 use super::membership::Placed;
 use super::message::{Body, LogPosition, Message};
 use super::output::LogView;
@@ -130,6 +131,9 @@ impl Raft {
     /// The last entry that a voter is known to have on its disk which keeps the log. A witness is told no more: if power failed
     /// everywhere, and only the witness had an entry, it would vote for nobody, and nobody could ever give it to the others.
     fn last_on_a_disk(&self) -> Index {
+        if self.faults.has(Fault::WitnessToldEarly) {
+            return self.last().index;
+        }
         let sets = &self.configuration().sets;
         let disks = sets.deciding().without_all(sets.witnesses);
         let kept = disks.iter().map(|slot| match slot {

@@ -10,7 +10,7 @@ use crate::config::{MAX_EVENT_PAYLOAD, MAX_TOPIC, Parameters};
 use crate::dedup::Producer;
 use crate::digest::Digest;
 use crate::id::{LogTime, Offset, TopicId};
-use crate::raft::{self, LogPosition, MAX_CONFIGURATION_LEN};
+use crate::raft::{self, Fault, LogPosition, MAX_CONFIGURATION_LEN};
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
@@ -118,8 +118,11 @@ impl<M: Memory> State<M> {
         if let Some(row) = self.members.poll_changed(&mut [0; MAX_CONFIGURATION_LEN]) {
             return Some(encode(RowKey::Configuration, &row, buffer));
         }
-        if let Some((number, producer)) = self.producers.poll_changed() {
-            return Some(encode(RowKey::Producer(number), producer, buffer));
+        let saved = !self.faults.has(Fault::ProducersNotSaved);
+        while let Some((number, producer)) = self.producers.poll_changed() {
+            if saved {
+                return Some(encode(RowKey::Producer(number), producer, buffer));
+            }
         }
         if let Some((number, topic)) = self.topics.poll_changed() {
             let row = (topic.name(), topic.next_offset());

@@ -184,6 +184,9 @@ impl<M: Memory> Replica<M> {
     fn settle(&mut self) {
         let term = self.raft.term();
         if self.raft.role() == Role::Leader && self.led.0 != term {
+            if self.faults.has(Fault::LogTimeMovedBack) {
+                self.clock.follow(LogTime(self.clock.wall_us(self.now, self.node)));
+            }
             self.clock.lead(self.now);
             self.led = (term, self.stamp());
         }

@@ -44,7 +44,8 @@ impl<M: Memory> Restoring<M> {
     /// [`RestoreError::Parameters`], [`RestoreError::Memory`].
     pub fn new(options: Options, memory: M) -> Result<Self, RestoreError> {
         check_parameters(&options.parameters)?;
-        let state = State::new(options.parameters, options.raft.seed, memory)?;
+        let mut state = State::new(options.parameters, options.raft.seed, memory)?;
+        state.faults = options.raft.faults;
         Ok(Self { options, state, meta: None })
     }
 

@@ -14,7 +14,7 @@ use crate::config::Parameters;
 use crate::dedup::{Claim, Producers, Verdict};
 use crate::digest::Digest;
 use crate::id::{Index, LogTime, Offset, TopicId};
-use crate::raft::{Configuration, ConfigurationError, LogPosition, Placed};
+use crate::raft::{Configuration, ConfigurationError, Fault, Faults, LogPosition, Placed};
 use crate::receipt::{RunReceipt, RunRefusal};
 use crate::wire::{Batch, BatchError, Frame, Kind, Run};
 use core::fmt;
@@ -64,6 +64,7 @@ pub(super) struct State<M: Memory> {
     pub(super) drained: LogPosition,
     pub(super) members: Members,
     pub(super) proposed: Proposed,
+    pub(super) faults: Faults,
 }
 
 /// The content of an entry, checked.
@@ -91,6 +92,7 @@ impl<M: Memory> State<M> {
             drained: LogPosition::default(),
             members: Members::default(),
             proposed: Proposed::new(),
+            faults: Faults::NONE,
         })
     }
 
@@ -181,9 +183,14 @@ impl<M: Memory> State<M> {
         if !head.has_producer() {
             return RunReceipt::refused(RunRefusal::EventIdsOff);
         }
-        let claim = Claim::from(head);
+        let mut claim = Claim::from(head);
+        if self.faults.has(Fault::EpochIgnored) {
+            claim.epoch =
+                self.producers.find(claim.producer).map_or(claim.epoch, |known| known.epoch().max(claim.epoch));
+        }
+        claim.has_gap |= self.faults.has(Fault::GapAccepted);
         let mut verdict = self.producers.judge(&claim);
-        if is_decided {
+        if is_decided || self.faults.has(Fault::DuplicateAccepted) {
             verdict.take_as_fresh(&claim);
         }
         let topic = self.topics.find(head.topic);
