@@ -59,6 +59,21 @@ fn a_node_is_added_and_counts_from_the_append_on() {
 }
 
 #[test]
+fn who_led_alone_sends_again_what_its_first_follower_missed_and_hears_whether_it_is_followed() {
+    let (mut world, _) = elected(1, 1);
+    world.cut_off(&[2]);
+    world.change(1, &[learner(2)], Transition::Auto).unwrap();
+    world.run_for(100);
+    world.heal();
+    world.run_until(|world| world.is_level() && world.ref_node(2).committed > 0);
+    world.change(1, &[voter(2)], Transition::Auto).unwrap();
+    world.run_until(World::is_level);
+    world.cut_off(&[2]);
+    world.run_for(2_000);
+    assert_ne!(world.node(1).raft.role(), Role::Leader, "it is not heard by a majority");
+}
+
+#[test]
 fn a_learner_gets_the_log_and_decides_nothing() {
     let (mut world, leader) = elected(3, 1);
     world.change(leader, &[learner(4)], Transition::Auto).unwrap();

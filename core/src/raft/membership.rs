@@ -10,7 +10,6 @@ use super::error::{ProposeError, Rejected};
 use super::faults::Fault;
 use super::message::{Body, LogPosition, Message};
 use super::peer::Peer;
-use super::progress::Progress;
 use super::quorum::Majority;
 use super::timer::Timer;
 use super::{Raft, Role};
@@ -286,10 +285,16 @@ impl Raft {
                 self.invite(None, Peer::NEW);
                 self.attention.insert(slot);
             }
-            self.peers[slot].progress = Progress::new(self.last().index.next());
-            self.peers[slot].heard = now;
+            // What a guest has answered an earlier leadership of this node says nothing.
+            self.peers[slot].begin(self.last().index.next(), now);
         }
         self.set_places();
+        if self.role == Role::Leader
+            && self.others != Slots::NONE
+            && self.timers.at(Timer::Quorum) == Instant::FAR_FUTURE
+        {
+            self.begin_rounds(now);
+        }
         if matches!(self.role, Role::PreCandidate | Role::Candidate) && !self.can_lead() {
             self.become_follower(now, self.term());
         }

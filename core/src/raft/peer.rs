@@ -45,6 +45,13 @@ pub(super) struct Kept {
 }
 
 impl Peer {
+    /// A leader begins to send to it, from `next` on, and knows nothing of it.
+    pub(super) fn begin(&mut self, next: Index, now: Instant) {
+        self.progress = Progress::new(next);
+        (self.heard, self.level, self.matched_before) = (now, now, Index::ZERO);
+        (self.answered, self.suspicion) = (0, None);
+    }
+
     pub(super) const NEW: Self = Self {
         owed: OwedSet::NONE,
         pre_vote_term: Term::ZERO,

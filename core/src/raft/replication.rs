@@ -6,7 +6,7 @@ use super::faults::Fault;
 use super::message::{Body, LogPosition, Message};
 use super::output::LogView;
 use super::peer::{Owed, OwedSet};
-use super::progress::{Limit, Progress};
+use super::progress::Limit;
 use super::quorum::{Majority, Quorum};
 use super::timer::Timer;
 use super::{Raft, Role};
@@ -45,16 +45,19 @@ impl Raft {
         for slot in self.others.iter() {
             let peer = &mut self.peers[slot];
             peer.owed.retain(OwedSet::TIMELESS);
-            peer.progress = Progress::new(empty.index);
-            peer.heard = now;
-            (peer.answered, peer.suspicion, peer.level) = (0, None, now);
+            peer.begin(empty.index, now);
         }
         // Whoever leads with the votes of all has forgotten nothing that counts.
         self.forget_suspicion(self.node);
         if self.others != Slots::NONE {
-            self.handle_heartbeat_timeout(now);
-            self.timers.set(Timer::Quorum, now + PATIENCE);
+            self.begin_rounds(now);
         }
+    }
+
+    /// There is somebody to lead: begins to send heartbeats, and to ask whether a majority answers.
+    pub(super) fn begin_rounds(&mut self, now: Instant) {
+        self.handle_heartbeat_timeout(now);
+        self.timers.set(Timer::Quorum, now + PATIENCE);
     }
 
     pub(super) fn handle_heartbeat_timeout(&mut self, now: Instant) {

@@ -60,7 +60,7 @@ impl Raft {
         let told = runs.iter().filter(|run| run.index > Index::ZERO);
         let ends = told.clone().skip(1).map(|next| next.index.prev()).chain([last]);
         let told = told.zip(ends).map(|(run, end)| LogPosition { index: end, term: run.term });
-        let agreed = self.last_agreed(prev, last, told.clone(), view);
+        let agreed = self.last_agreed(prev, last, told.clone(), view)?;
         let mut taken = None;
         if agreed.index < last {
             self.cut(now, agreed)?;
@@ -89,10 +89,13 @@ impl Raft {
         last: Index,
         told: impl Iterator<Item = LogPosition> + Clone,
         view: &impl LogView,
-    ) -> LogPosition {
+    ) -> Result<LogPosition, Rejected> {
         let floor = self.following.verified.min(last).max(prev.index);
         let covering = told.clone().find(|end| end.index >= floor && floor > prev.index);
         let mut agreed = LogPosition { index: floor, term: covering.map_or(prev.term, |end| end.term) };
+        if self.stable.term(floor, view).is_some_and(|known| known != agreed.term) {
+            return Err(Rejected::Contradiction { index: floor });
+        }
         for end in told.filter(|end| end.index > floor) {
             // Where both logs have an entry of one term, they are equal up to there.
             let known = self.stable.last_at_most(end.index, end.term, floor, view);
@@ -103,7 +106,7 @@ impl Raft {
                 break;
             }
         }
-        agreed
+        Ok(agreed)
     }
 }
 
@@ -128,11 +131,15 @@ impl Raft {
         Some(Body::AppendTerms { prev, last, runs, configuration, commit })
     }
 
-    /// The last entry that a voter is known to have on its disk which keeps the log. A witness is told no more: if power failed
-    /// everywhere, and only the witness had an entry, it would vote for nobody, and nobody could ever give it to the others.
+    /// What the witness may be told: while it is not counted, what is committed; else the last entry that a voter is known to
+    /// have on its disk which keeps the log. It votes for nobody who has less than it was told. So if it knew of more than
+    /// the disk that is left, or than any after a power cut, nobody could ever lead, although nothing of that was committed.
     fn last_on_a_disk(&self) -> Index {
         if self.faults.has(Fault::WitnessToldEarly) {
             return self.last().index;
+        }
+        if !self.leading.needs_witness {
+            return self.commit;
         }
         let sets = &self.configuration().sets;
         let disks = sets.deciding().without_all(sets.witnesses);
@@ -182,7 +189,14 @@ impl Raft {
         }
         let disks = sets.deciding().without_all(sets.witnesses);
         let keep_up: Slots = disks.iter().filter(|&slot| self.keeps_up(now, slot)).collect();
-        self.leading.needs_witness = self.quorum.result(keep_up, Slots::NONE, Slots::NONE) != VoteResult::Won;
+        let before = self.membership.majority_before(self.commit);
+        let wins = |result: VoteResult| result == VoteResult::Won;
+        let do_without = wins(self.quorum.result(keep_up, Slots::NONE, Slots::NONE))
+            && wins(before.result(keep_up, Slots::NONE, Slots::NONE));
+        if self.leading.needs_witness == do_without {
+            self.leading.needs_witness = !do_without;
+            self.attention = self.attention.either(sets.witnesses.both(self.others));
+        }
         self.advance_commit();
     }
 }
