@@ -15,6 +15,7 @@
 //! | [`replica`] | a member of the cluster: the machines below composed into one, and what the log means |
 //! | [`raft`] | who leads, what is in the log, what of it is committed |
 //! | [`dedup`] | which events of a producer are new: decided when an entry is applied |
+//! | [`ids`] | which events with an id are new; read by other threads without locks |
 //! | [`batch`] | events into batches at a producer, small batches into one at a leader |
 //! | [`wire`], [`receipt`], [`crc`] | frames, runs, records and messages: checked and borrowed, never copied |
 //! | [`ring`], [`doorbell`], [`pool`] | how threads hand over work and share blocks of memory, without locks |
@@ -170,6 +171,7 @@ pub mod dedup;
 mod digest;
 pub mod doorbell;
 pub mod id;
+pub mod ids;
 pub mod pool;
 pub mod raft;
 pub mod receipt;

@@ -34,22 +34,36 @@ mod plain {
     pub(crate) const fn empty_cells<T, const N: usize>() -> [UnsafeCell<MaybeUninit<T>>; N] {
         [const { UnsafeCell::new(MaybeUninit::uninit()) }; N]
     }
+
+    pub(crate) const fn zero_words<const N: usize>() -> [AtomicUsize; N] {
+        [const { AtomicUsize::new(0) }; N]
+    }
+
+    /// What a word holds that the calling thread alone writes, and any other may read.
+    #[inline(always)]
+    pub(crate) fn own(word: &AtomicUsize) -> usize {
+        word.load(core::sync::atomic::Ordering::Relaxed)
+    }
 }
 #[cfg(not(eventstream_loom))]
-pub(crate) use plain::{AtomicBool, AtomicUsize, UnsafeCell, empty_cells, fence};
+pub(crate) use plain::{AtomicBool, AtomicUsize, UnsafeCell, empty_cells, fence, own, zero_words};
 
 #[cfg(eventstream_loom)]
 mod model {
-    pub(crate) use crate::weaken::{AtomicBool, AtomicUsize, fence};
+    pub(crate) use crate::weaken::{AtomicBool, AtomicUsize, fence, own};
     use core::mem::MaybeUninit;
     pub(crate) use loom::cell::UnsafeCell;
 
     pub(crate) fn empty_cells<T, const N: usize>() -> [UnsafeCell<MaybeUninit<T>>; N] {
         core::array::from_fn(|_| UnsafeCell::new(MaybeUninit::uninit()))
     }
+
+    pub(crate) fn zero_words<const N: usize>() -> [AtomicUsize; N] {
+        core::array::from_fn(|_| AtomicUsize::new(0))
+    }
 }
 #[cfg(eventstream_loom)]
-pub(crate) use model::{AtomicBool, AtomicUsize, UnsafeCell, empty_cells, fence};
+pub(crate) use model::{AtomicBool, AtomicUsize, UnsafeCell, empty_cells, fence, own, zero_words};
 
 /// The slot of a ring: empty until its producer writes it, and again after its consumer read it.
 pub(crate) type Cell<T> = UnsafeCell<MaybeUninit<T>>;

@@ -101,6 +101,16 @@ macro_rules! atomic {
 atomic!(AtomicBool, bool);
 atomic!(AtomicUsize, usize);
 
+/// What a word holds that the calling thread alone writes, and any other may read.
+///
+/// No access in the eyes of loom, which remembers only the last one of each word: a writer that looked at its word before it
+/// writes would hide the reader's load before that, and the interleavings where the two change places would not be tried.
+#[allow(unsafe_code)]
+pub(crate) fn own(word: &AtomicUsize) -> usize {
+    // SAFETY: no other thread writes the word; loom fails the model if one does.
+    unsafe { word.0.unsync_load() }
+}
+
 impl AtomicBool {
     #[track_caller]
     pub(crate) fn swap(&self, value: bool, order: Ordering) -> bool {
