@@ -19,6 +19,7 @@
 //! | [`batch`] | events into batches at a producer, small batches into one at a leader |
 //! | [`wire`], [`receipt`], [`crc`] | frames, runs, records and messages: checked and borrowed, never copied |
 //! | [`ring`], [`doorbell`], [`pool`] | how threads hand over work and share blocks of memory, without locks |
+//! | [`metrics`] | what one thread counts and times, read by others without locks |
 //! | [`id`], [`time`], [`config`] | the words, and every bound of this crate |
 //!
 //! # The drive loop
@@ -172,6 +173,7 @@ mod digest;
 pub mod doorbell;
 pub mod id;
 pub mod ids;
+pub mod metrics;
 pub mod pool;
 pub mod raft;
 pub mod receipt;

@@ -12,6 +12,8 @@ pub mod doorbell;
 pub mod id;
 #[path = "../../core/src/ids/mod.rs"]
 pub mod ids;
+#[path = "../../core/src/metrics/mod.rs"]
+pub mod metrics;
 #[path = "../../core/src/pool/mod.rs"]
 pub mod pool;
 #[path = "../../core/src/ring/mod.rs"]
