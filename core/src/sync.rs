@@ -2,6 +2,7 @@
 //!
 //! `loom-tests` compiles this very file with the private cfg `eventstream_loom`, which exchanges atomics and cells for
 //! those of loom. Nothing else may set it: no other crate of the workspace, nor any crate of others, reacts to it.
+//! `scripts/races` sets `eventstream_tsan` in the same way, for ThreadSanitizer.
 
 use core::mem::MaybeUninit;
 use core::ops::Deref;
@@ -39,6 +40,19 @@ mod plain {
         [const { AtomicUsize::new(0) }; N]
     }
 
+    /// An acquire fence behind a read-modify-write of `word`. ThreadSanitizer does not know fences and gets a load instead, which
+    /// is an acquire of the same releases.
+    #[inline(always)]
+    pub(crate) fn acquire_behind(word: &AtomicUsize) {
+        #[cfg(not(eventstream_tsan))]
+        {
+            _ = word;
+            fence(core::sync::atomic::Ordering::Acquire);
+        }
+        #[cfg(eventstream_tsan)]
+        word.load(core::sync::atomic::Ordering::Acquire);
+    }
+
     /// What a word holds that the calling thread alone writes, and any other may read.
     #[inline(always)]
     pub(crate) fn own(word: &AtomicUsize) -> usize {
@@ -46,7 +60,7 @@ mod plain {
     }
 }
 #[cfg(not(eventstream_loom))]
-pub(crate) use plain::{AtomicBool, AtomicUsize, UnsafeCell, empty_cells, fence, own, zero_words};
+pub(crate) use plain::{AtomicBool, AtomicUsize, UnsafeCell, acquire_behind, empty_cells, fence, own, zero_words};
 
 #[cfg(eventstream_loom)]
 mod model {
@@ -61,9 +75,14 @@ mod model {
     pub(crate) fn zero_words<const N: usize>() -> [AtomicUsize; N] {
         core::array::from_fn(|_| AtomicUsize::new(0))
     }
+
+    #[track_caller]
+    pub(crate) fn acquire_behind(_word: &AtomicUsize) {
+        fence(core::sync::atomic::Ordering::Acquire);
+    }
 }
 #[cfg(eventstream_loom)]
-pub(crate) use model::{AtomicBool, AtomicUsize, UnsafeCell, empty_cells, fence, own, zero_words};
+pub(crate) use model::{AtomicBool, AtomicUsize, UnsafeCell, acquire_behind, empty_cells, fence, own, zero_words};
 
 /// The slot of a ring: empty until its producer writes it, and again after its consumer read it.
 pub(crate) type Cell<T> = UnsafeCell<MaybeUninit<T>>;

@@ -48,7 +48,7 @@ mod tests;
 
 pub use block::{Block, BlockMut};
 
-use crate::sync::{AtomicUsize, Padded, const_fn, fence};
+use crate::sync::{AtomicUsize, Padded, acquire_behind, const_fn};
 use core::fmt;
 use core::marker::PhantomData;
 use core::ptr::NonNull;
@@ -175,7 +175,7 @@ impl<'m> Pool<'m> {
             return;
         }
         // Acquire: pairs with the releases of all other handles, whose counts the last one has read.
-        fence(Acquire);
+        acquire_behind(&self.slots[index].0.handles);
         let bit = 1 << (index % GROUP);
         // Release: pairs with the acquire in `claim`, by which the next holder comes after all of this.
         let free = self.slots[index - index % GROUP].0.free.fetch_or(bit, Release);
