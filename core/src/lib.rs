@@ -16,6 +16,7 @@
 //! | [`raft`] | who leads, what is in the log, what of it is committed |
 //! | [`dedup`] | which events of a producer are new: decided when an entry is applied |
 //! | [`ids`] | which events with an id are new; read by other threads without locks |
+//! | [`producer`] | a device's events in flash until the cluster has them, and how it speaks with the cluster |
 //! | [`batch`] | events into batches at a producer, small batches into one at a leader |
 //! | [`wire`], [`receipt`], [`crc`] | frames, runs, records and messages: checked and borrowed, never copied |
 //! | [`ring`], [`doorbell`], [`pool`] | how threads hand over work and share blocks of memory, without locks |
@@ -175,6 +176,7 @@ pub mod id;
 pub mod ids;
 pub mod metrics;
 pub mod pool;
+pub mod producer;
 pub mod raft;
 pub mod receipt;
 pub mod replica;

@@ -191,7 +191,8 @@ fn record_of<'a>(event: &Event<'a>) -> Record<'a> {
     Record { key: event.key, time_us: event.time_us, payload: event.payload, event_id }
 }
 
-fn check(event: &Event<'_>) -> Result<(), PushError> {
+/// Whether the format has room for the event.
+pub(crate) fn check(event: &Event<'_>) -> Result<(), PushError> {
     if !(1..=MAX_TOPIC).contains(&event.topic.len()) {
         return Err(PushError::TopicLength);
     }

@@ -9,3 +9,5 @@ mod builder;
 
 pub use accumulator::{Accumulator, AddError, Part, passes_on};
 pub use builder::{BatchBuilder, Event, PushError, Source};
+
+pub(crate) use builder::check;

@@ -17,7 +17,7 @@ use crate::crc::Crc32;
 use crate::id::ShardId;
 use crate::raft;
 use core::fmt;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Bytes of the longest frame of a control message.
 pub const MAX_CONTROL_LEN: usize = MAX_CONTROL_PAYLOAD + OVERHEAD;
@@ -127,12 +127,54 @@ impl Control<'_> {
     /// [`EncodeError::Invalid`] for what [`decode`](Self::decode) would refuse, [`EncodeError::BufferTooSmall`].
     pub fn encode(&self, shard: ShardId, buffer: &mut [u8], crc: Crc32) -> Result<usize, EncodeError> {
         self.check()?;
-        let room = buffer.len().checked_sub(OVERHEAD).ok_or(EncodeError::BufferTooSmall)?;
-        let payload = &mut buffer[HEADER_LEN..HEADER_LEN + room];
-        let payload = self.write(payload).map_err(|_| EncodeError::BufferTooSmall)?;
-        let header = Header { shard, ..Header::of(self.kind(), payload, crc) };
-        Ok(seal(buffer, &header, crc))
+        frame(self.kind(), |payload| self.write(payload), shard, buffer, crc)
     }
+}
+
+/// Makes a frame of the payload that `write` writes.
+fn frame(
+    kind: Kind,
+    write: impl FnOnce(&mut [u8]) -> Result<&mut [u8], postcard::Error>,
+    shard: ShardId,
+    buffer: &mut [u8],
+    crc: Crc32,
+) -> Result<usize, EncodeError> {
+    let room = buffer.len().checked_sub(OVERHEAD).ok_or(EncodeError::BufferTooSmall)?;
+    let payload = &mut buffer[HEADER_LEN..HEADER_LEN + room];
+    let payload = write(payload).map_err(|_| EncodeError::BufferTooSmall)?;
+    let header = Header { shard, ..Header::of(kind, payload, crc) };
+    Ok(seal(buffer, &header, crc))
+}
+
+/// [`Control::encode`] for who knows which message it is: the others are then not linked.
+pub(crate) fn encode_one(
+    kind: Kind,
+    message: &(impl Serialize + Check),
+    shard: ShardId,
+    buffer: &mut [u8],
+    crc: Crc32,
+) -> Result<usize, EncodeError> {
+    message.check()?;
+    frame(kind, |payload| postcard::to_slice(message, payload), shard, buffer, crc)
+}
+
+/// [`Control::decode`] for a kind that a node sends to a producer, `None` for the others: they are then not linked.
+pub(crate) fn decode_for_producer(kind: Kind, payload: &[u8]) -> Result<Option<Control<'_>>, ControlError> {
+    Ok(Some(match kind {
+        Kind::Welcome => Control::Welcome(decode_one(payload)?),
+        Kind::Refused => Control::Refused(decode_one(payload)?),
+        Kind::ProducerOpened => Control::ProducerOpened(decode_one(payload)?),
+        Kind::Receipt => Control::Receipt(decode_one(payload)?),
+        Kind::LeaderChanged => Control::LeaderChanged(decode_one(payload)?),
+        Kind::Pong => Control::Pong(decode_one(payload)?),
+        _ => return Ok(None),
+    }))
+}
+
+fn decode_one<'a, T: Message<'a> + Check>(payload: &'a [u8]) -> Result<T, ControlError> {
+    let message = T::decode(payload)?;
+    message.check()?;
+    Ok(message)
 }
 
 /// How a message is read.

@@ -65,5 +65,6 @@ pub use run::{Record, Records, Run, RunFlags, RunHead};
 pub use status::{MemberStatus, NodeRole, NodeStatus, Status};
 pub use stream::{ReadFrameError, read_frame};
 
+pub(crate) use control::{decode_for_producer, encode_one};
 pub(crate) use cursor::Writer;
 pub(crate) use run::CountAndLen;
