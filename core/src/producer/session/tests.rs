@@ -41,6 +41,8 @@ fn encode(control: &Control<'_>) -> Vec<u8> {
 struct Leader {
     producers: Producers<Box<[ProducerSlot]>>,
     accepted: Vec<(Sequence, Vec<u8>)>,
+    /// Events that came although they were there.
+    duplicates: u64,
     term: u64,
     leads: bool,
     /// The next batches and requests are refused as busy.
@@ -52,7 +54,7 @@ struct Leader {
 impl Leader {
     fn new() -> Self {
         let producers = Producers::new(vec![ProducerSlot::EMPTY; 2].into(), 2, 1).unwrap();
-        Self { producers, accepted: Vec::new(), term: 1, leads: true, busy: 0, too_large: None }
+        Self { producers, accepted: Vec::new(), duplicates: 0, term: 1, leads: true, busy: 0, too_large: None }
     }
 
     fn leader(&self) -> Option<NodeId> {
@@ -120,6 +122,7 @@ impl Leader {
     fn apply(&mut self, run: &crate::wire::Run<'_>) -> RunReceipt {
         let claim = Claim::from(run.head());
         let verdict = self.producers.judge(&claim);
+        self.duplicates += u64::from(verdict.duplicates);
         let mut receipt = RunReceipt {
             duplicates: verdict.duplicates,
             duplicate_offset: None,
@@ -273,6 +276,7 @@ fn a_restart_goes_on_where_the_cluster_is() {
     world.connect();
     world.settle();
     assert_eq!(world.accepted(), (0..20).collect::<Vec<_>>());
+    assert_eq!(world.leader.duplicates, 0, "what the cluster has is not sent again");
 }
 
 #[test]
