@@ -83,8 +83,9 @@ impl<F: Flash, B: DerefMut<Target = [u8]>> FlashLog<F, B> {
 
     /// Finds what the flash holds.
     ///
-    /// A record that a reset cut off ends its page: nothing is written behind it. A page whose erasure was cut off is not
-    /// followed by the sequence that it ends with, and is left out together with all before it.
+    /// A record that a reset cut off, or that no cluster would take, ends its page: nothing is written behind it. A page
+    /// whose erasure was cut off is not followed by the sequence that it ends with, and is left out together with all
+    /// before it.
     ///
     /// # Errors
     ///
@@ -177,8 +178,7 @@ impl<F: Flash, B: DerefMut<Target = [u8]>> FlashLog<F, B> {
     fn scan(&mut self, turn: u32) -> Result<(), F::Error> {
         let mut cursor = Cursor { turn, at: PAGE_HEADER_LEN, sequence: self.next };
         while let Some(header) = self.record_at(&cursor)? {
-            let body = &self.buffer[..header.body_len];
-            if checksum(cursor.sequence, body, self.crc) != header.checksum || Stored::parse(body).is_none() {
+            if !self.is_event(cursor.sequence, &header) {
                 break;
             }
             cursor.at += header.record_len();
@@ -215,6 +215,17 @@ impl<F: Flash, B: DerefMut<Target = [u8]>> FlashLog<F, B> {
         let Some(header) = RecordHeader::parse(&bytes).filter(fits) else { return Ok(None) };
         self.flash.read(page, body_at, &mut self.buffer[..header.body_len])?;
         Ok(Some(header))
+    }
+
+    /// Whether the record in the buffer is the event of this number, and one that a cluster would take.
+    fn is_event(&self, sequence: Sequence, header: &RecordHeader) -> bool {
+        let body = &self.buffer[..header.body_len];
+        let is_lawful = |event: Stored<'_>| batch::check(&event.event(self.source(sequence))).is_ok();
+        checksum(sequence, body, self.crc) == header.checksum && Stored::parse(body).is_some_and(is_lawful)
+    }
+
+    const fn source(&self, sequence: Sequence) -> Source {
+        Source::Producer { producer: self.producer, epoch: Epoch(0), sequence, after_gap: false }
     }
 
     fn page(&self, turn: u32) -> usize {
@@ -277,9 +288,7 @@ impl<F: Flash, B: DerefMut<Target = [u8]>> FlashLog<F, B> {
     ///
     /// [`AppendError`]; the event was not kept, and the next takes its number.
     pub fn append(&mut self, event: &Stored<'_>) -> Result<Sequence, AppendError<F::Error>> {
-        let source =
-            Source::Producer { producer: self.producer, epoch: Epoch(0), sequence: self.next, after_gap: false };
-        batch::check(&event.event(source)).map_err(AppendError::Event)?;
+        batch::check(&event.event(self.source(self.next))).map_err(AppendError::Event)?;
         let len = event.record_len();
         if len > self.max_record_len() {
             return Err(AppendError::TooLong { len, limit: self.max_record_len() });
@@ -363,8 +372,7 @@ impl<F: Flash, B: DerefMut<Target = [u8]>> FlashLog<F, B> {
         }
         let header = loop {
             let found = self.record_at(&cursor)?;
-            let body = |header: &RecordHeader| checksum(cursor.sequence, &self.buffer[..header.body_len], self.crc);
-            match found.filter(|header| body(header) == header.checksum) {
+            match found.filter(|header| self.is_event(cursor.sequence, header)) {
                 Some(header) => break header,
                 None if cursor.turn == self.newest => return Ok(None),
                 None => cursor = Cursor { turn: cursor.turn + 1, at: PAGE_HEADER_LEN, ..cursor },

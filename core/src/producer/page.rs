@@ -10,6 +10,7 @@
 //! body: a record counts at its place in the numbering and nowhere else.
 
 use crate::batch::Event;
+use crate::config::MAX_COUNTER;
 use crate::crc::Crc32;
 use crate::id::{ProducerId, Sequence};
 
@@ -25,12 +26,14 @@ const BODY_FIXED: usize = 11;
 pub(super) const ERASED: u8 = 0xFF;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"ESPL");
+/// No flash lasts for more pages.
+const MAX_TURN: u32 = u32::MAX >> 1;
 
 /// What stands at the front of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct PageHeader {
-    /// Pages that were begun before this one, in the life of the log: no flash lasts for 2^32. The page's place is this
-    /// modulo the pages.
+    /// Pages that were begun before this one, in the life of the log, at most [`MAX_TURN`]. The page's place is this modulo
+    /// the pages.
     pub(super) turn: u32,
     /// The sequence of the page's first record.
     pub(super) first: Sequence,
@@ -50,11 +53,12 @@ impl PageHeader {
         bytes
     }
 
+    /// `None` if this is no header, or one with numbers that no log comes to: the next ones are to be counted from them.
     pub(super) fn parse(bytes: &[u8; PAGE_HEADER_LEN], crc: Crc32) -> Option<Self> {
         let turn = number(&bytes[4..8]) as u32;
         let first = Sequence(number(&bytes[8..16]));
         let header = Self { turn, first, producer: ProducerId(bytes[16..32].try_into().ok()?) };
-        (header.emit(crc) == *bytes).then_some(header)
+        (turn <= MAX_TURN && first.0 <= MAX_COUNTER && header.emit(crc) == *bytes).then_some(header)
     }
 }
 
@@ -144,4 +148,20 @@ const fn record_len(body_len: usize) -> usize {
 
 fn number(bytes: &[u8]) -> u64 {
     bytes.iter().rev().fold(0, |number, &byte| number << 8 | u64::from(byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_is_read_as_it_was_written_unless_nothing_could_be_counted_on_from_it() {
+        const CRC: Crc32 = Crc32::portable();
+        let header = PageHeader { turn: MAX_TURN, first: Sequence(MAX_COUNTER), producer: ProducerId([7; 16]) };
+        assert_eq!(PageHeader::parse(&header.emit(CRC), CRC), Some(header));
+        let late = PageHeader { turn: MAX_TURN + 1, ..header };
+        assert_eq!(PageHeader::parse(&late.emit(CRC), CRC), None);
+        let high = PageHeader { first: Sequence(MAX_COUNTER + 1), ..header };
+        assert_eq!(PageHeader::parse(&high.emit(CRC), CRC), None);
+    }
 }

@@ -54,6 +54,19 @@ fn check_contents(log: &mut Log) {
 }
 
 #[test]
+fn a_record_that_no_cluster_would_take_is_none_whatever_its_checksum_says() {
+    for (first, topic, counted) in [(0, "oven", 1), (0, "", 0), (crate::config::MAX_COUNTER, "oven", 0)] {
+        let mut flash = TestFlash::new(2, 256);
+        let header = PageHeader { turn: 0, first: Sequence(first), producer: PRODUCER };
+        flash.write(0, 0, &header.emit(CRC)).unwrap();
+        let mut record = [0; 128];
+        let record = Stored { topic, ..stored(b"payload") }.emit(Sequence(first), &mut record, CRC);
+        flash.write(0, PAGE_HEADER_LEN, record).unwrap();
+        assert_eq!(open(flash).unwrap().len(), counted, "{topic:?} from {first} on");
+    }
+}
+
+#[test]
 fn what_was_appended_is_there_after_a_reset_and_the_numbering_goes_on() {
     let mut log = format(TestFlash::new(4, 256)).unwrap();
     for number in 0..8 {
