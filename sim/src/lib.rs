@@ -16,12 +16,14 @@
 //! assert!(stats.steps >= 2_000);
 //! ```
 
+mod allocator;
 mod chaos;
 mod clock;
 mod disk;
 mod drive;
 mod entries;
 mod heal;
+mod machine;
 mod member;
 mod model;
 mod network;

@@ -3,6 +3,7 @@
 use crate::clock::Clock;
 use crate::disk::Disk;
 use crate::entries::{Entries, EntryId};
+use crate::machine::Machine;
 use crate::payload::TOPICS;
 use crate::subscriber::IndexRow;
 use crate::violation::{Checked, ensure};
@@ -11,12 +12,9 @@ use eventstream_core::config::Parameters;
 use eventstream_core::dedup::ProducerSlot;
 use eventstream_core::id::{Incarnation, LogTime, NodeId};
 use eventstream_core::raft::{Configuration, Faults, LogPosition, Member as Voter, RaftOptions, Role};
-use eventstream_core::replica::{Lent, Options, Replica, RestoredLog, Restoring, RowKey, TopicSlot};
+use eventstream_core::replica::{Lent, Options, RestoredLog, Restoring, RowKey, TopicSlot};
 use eventstream_core::time::Instant;
 use std::collections::VecDeque;
-
-/// The machine under test.
-pub(crate) type Machine = Replica<Lent<Box<[ProducerSlot]>, Box<[TopicSlot]>>>;
 
 /// Whose batch is part of an entry.
 #[derive(Clone, Copy, Debug)]
@@ -222,7 +220,7 @@ impl Start<'_> {
         let applied = restoring.applied().index;
         let configurations = disk.log().filter_map(|id| entries.configuration(id));
         configurations.filter(|placed| placed.index > applied).for_each(|placed| restoring.find_configuration(placed));
-        restoring.start(log, now)
+        Machine::start(restoring, log, now)
     }
 }
 

@@ -6,7 +6,8 @@
 
 use crate::disk::Disk;
 use crate::entries::{Entries, Span};
-use crate::member::{Machine, Member, Sender, Start, voter};
+use crate::machine::Machine;
+use crate::member::{Member, Sender, Start, voter};
 use crate::network::{MAX_MEMBERS, Network, Route};
 use crate::oracle::{Life, Oracle};
 use crate::payload::TOPICS;
