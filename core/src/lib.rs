@@ -25,9 +25,10 @@
 //!
 //! # The drive loop
 //!
-//! A host owns a [`Replica`](replica::Replica), a log of frames by index, and rows of applied state. It tells the
-//! replica what happened (a message, a deadline, a finished write), then polls [`Output`](replica::Output)s until there
-//! are none, and acts on them in order. Here is a cluster of one member, on a disk that is a vector:
+//! A host owns a [`Replica`](replica::Replica), a log of frames by index, rows of applied state, and a network. It tells
+//! the replica what happened (a message, a deadline, a finished write), then polls [`Output`](replica::Output)s until
+//! there are none, and acts on them in order. Here are three members with disks that are vectors and a network that is a
+//! queue. A client publishes through the one that leads, and all three come to the same state:
 //!
 //! ```
 //! use eventstream_core::batch::{BatchBuilder, Event, Source};
@@ -35,18 +36,19 @@
 //! use eventstream_core::crc::Crc32;
 //! use eventstream_core::dedup::ProducerSlot;
 //! use eventstream_core::id::{Epoch, Incarnation, Index, NodeId, ProducerId, Sequence, ShardId, Term};
-//! use eventstream_core::raft::{Configuration, Faults, LogView, Member, RaftOptions, Role};
+//! use eventstream_core::raft::{Body, Configuration, EntryMeta, Faults, LogView, Member, Message, RaftOptions, Role};
 //! use eventstream_core::receipt::RunReceipt;
 //! use eventstream_core::replica::{
-//!     Entry, Lent, Options, Outcomes, Output, Replica, RestoredLog, Restoring, TopicSlot,
+//!     Entry, Lent, Options, Outcomes, Output, Replica, RestoredLog, Restoring, Stamp, TopicSlot,
 //! };
 //! use eventstream_core::time::Instant;
 //! use eventstream_core::wire::{Batch, Frame, Header, Kind, MAX_FRAME_LEN, OVERHEAD, seal, stamp};
+//! use std::collections::VecDeque;
 //!
 //! const CRC: Crc32 = Crc32::portable();
-//! type Host = Replica<Lent<Box<[ProducerSlot]>, Box<[TopicSlot]>>>;
+//! type Done = Result<(), Box<dyn std::error::Error>>;
 //!
-//! /// The log: the frame of entry `n` lies at `n - 1`.
+//! /// A log: the frame of entry `n` lies at `n - 1`.
 //! #[derive(Default)]
 //! struct Log(Vec<Vec<u8>>);
 //!
@@ -54,6 +56,12 @@
 //!     fn frame(&self, index: Index) -> Option<Frame<'_>> {
 //!         let bytes = self.0.get((index.0 as usize).checked_sub(1)?)?;
 //!         Frame::check(bytes, CRC).ok()
+//!     }
+//!
+//!     /// What a leader adds: index, term and log time go into the frame's header.
+//!     fn push(&mut self, mut frame: Vec<u8>, place: Stamp) {
+//!         stamp(&mut frame, place.position.index, place.position.term, place.log_time, CRC);
+//!         self.0.push(frame);
 //!     }
 //! }
 //!
@@ -63,75 +71,117 @@
 //!     }
 //! }
 //!
-//! /// Does all that the replica wants done, and collects the receipts.
-//! fn drain(replica: &mut Host, log: &mut Log, now: Instant) -> Result<Vec<RunReceipt>, Box<dyn std::error::Error>> {
-//!     let (mut outcomes, mut receipts) = (Outcomes::new(), Vec::new());
-//!     while let Some(output) = replica.poll_output(log) {
-//!         match output {
-//!             // A new leader begins its term with an empty entry.
-//!             Output::AppendEmpty(stamp) => {
-//!                 let header = Header {
-//!                     batch_id: stamp.position.index.0,
-//!                     term: stamp.position.term,
-//!                     timestamp_us: stamp.log_time.0,
-//!                     ..Header::of(Kind::Empty, &[], CRC)
-//!                 };
-//!                 let mut frame = vec![0; OVERHEAD];
-//!                 seal(&mut frame, &header, CRC);
-//!                 log.0.push(frame);
-//!             }
-//!             Output::AppendConfiguration(_) => unreachable!("nobody has asked for other members"),
-//!             // Storage writes hard state, truncation and frames in one synced batch, and reports the token after that.
-//!             Output::Persist(write) => replica.handle_persisted(now, write.token),
-//!             // All that a message depends on is durable already: it may leave at once.
-//!             Output::Send(message) => unreachable!("nobody is there to get {message:?}"),
-//!             // Committed: what the entries mean is decided now, and acks may leave.
-//!             Output::Apply { first, last } => {
-//!                 for index in first.0..=last.0 {
-//!                     let frame = log.frame(Index(index)).ok_or("the log holds what it took")?;
-//!                     replica.apply(&Entry::from(&frame), &mut outcomes)?;
-//!                     receipts.extend_from_slice(outcomes.runs());
+//! /// What is under way: messages, each with the frames that follow it.
+//! type Network = VecDeque<(Message, Vec<Vec<u8>>)>;
+//!
+//! /// A member, its disk, and the receipts for what it has applied.
+//! struct Node {
+//!     replica: Replica<Lent<Box<[ProducerSlot]>, Box<[TopicSlot]>>>,
+//!     log: Log,
+//!     receipts: Vec<RunReceipt>,
+//! }
+//!
+//! impl Node {
+//!     /// Does all that the replica wants done.
+//!     fn drain(&mut self, now: Instant, network: &mut Network) -> Done {
+//!         while let Some(output) = self.replica.poll_output(&self.log) {
+//!             match output {
+//!                 // A new leader begins its term with an empty entry.
+//!                 Output::AppendEmpty(place) => {
+//!                     let mut frame = vec![0; OVERHEAD];
+//!                     seal(&mut frame, &Header::of(Kind::Empty, &[], CRC), CRC);
+//!                     self.log.push(frame, place);
 //!                 }
+//!                 // Storage writes hard state, truncation and frames in one synced batch, and reports the token then.
+//!                 Output::Persist(write) => self.replica.handle_persisted(now, write.token),
+//!                 // All that a message depends on is durable already: it may leave at once. Entries follow an append.
+//!                 Output::Send(message) => {
+//!                     let mut frames = Vec::new();
+//!                     if let Body::Append { prev, count, .. } = message.body {
+//!                         frames.extend_from_slice(&self.log.0[prev.index.0 as usize..][..count as usize]);
+//!                     }
+//!                     network.push_back((message, frames));
+//!                 }
+//!                 // Committed: what the entries mean is decided now, on every member alike, and acks may leave.
+//!                 Output::Apply { first, last } => {
+//!                     let mut outcomes = Outcomes::new();
+//!                     for index in first.0..=last.0 {
+//!                         let frame = self.log.frame(Index(index)).ok_or("the log holds what it took")?;
+//!                         self.replica.apply(&Entry::from(&frame), &mut outcomes)?;
+//!                         self.receipts.extend_from_slice(outcomes.runs());
+//!                     }
+//!                 }
+//!                 // Clients are told whom to ask.
+//!                 Output::Leader { .. } => {}
+//!                 other => unreachable!("nobody has asked for {other:?}"),
 //!             }
-//!             // Clients are told whom to ask.
-//!             Output::Leader { .. } | Output::ReadIndex { .. } => {}
+//!         }
+//!         Ok(())
+//!     }
+//!
+//!     /// A message has come. The replica says which of the entries to keep, and they replace what the log had there.
+//!     fn receive(&mut self, now: Instant, message: &Message, frames: &[Vec<u8>]) -> Done {
+//!         let mut entries = Vec::new();
+//!         for frame in frames {
+//!             let header = *Frame::check(frame, CRC)?.header();
+//!             entries.push(EntryMeta { index: header.index(), term: header.term, log_time: header.log_time() });
+//!         }
+//!         if let Some((first, last)) = self.replica.handle_message(now, message, &entries, &[], &self.log)? {
+//!             self.log.0.truncate(first.0 as usize - 1);
+//!             let taken = entries.iter().zip(frames).filter(|(entry, _)| (first..=last).contains(&entry.index));
+//!             self.log.0.extend(taken.map(|(_, frame)| frame.clone()));
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! /// Lets time pass from deadline to deadline, and everything happen that there is, until that has come about.
+//! fn run(nodes: &mut [Node], network: &mut Network, now: &mut Instant, until: impl Fn(&Node) -> bool) -> Done {
+//!     loop {
+//!         nodes.iter_mut().try_for_each(|node| node.drain(*now, network))?;
+//!         match network.pop_front() {
+//!             Some((message, frames)) => nodes[message.to.0 as usize - 1].receive(*now, &message, &frames)?,
+//!             None if nodes.iter().all(&until) => return Ok(()),
+//!             None => {
+//!                 *now = nodes.iter().map(|node| node.replica.next_deadline()).min().ok_or("there are nodes")?;
+//!                 nodes.iter_mut().for_each(|node| node.replica.handle_timeout(*now));
+//!             }
 //!         }
 //!     }
-//!     Ok(receipts)
 //! }
 //!
-//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # fn main() -> Done {
 //! // Who takes part, what is accepted, and the memory for it.
-//! let member = Member { node: NodeId(1), incarnation: Incarnation([7; 16]) };
+//! let members = [1, 2, 3].map(|node| Member { node: NodeId(node), incarnation: Incarnation([node as u8; 16]) });
 //! let parameters = Parameters { producers: 100, topics: 10, ..Parameters::default() };
-//! let options = Options {
-//!     raft: RaftOptions {
-//!         node: member.node,
-//!         incarnation: member.incarnation,
-//!         membership: Configuration::new(&[member])?.into(),
-//!         is_witness: false,
-//!         seed: 42,
-//!         faults: Faults::NONE,
-//!     },
-//!     parameters,
-//! };
-//! let memory = Lent {
-//!     producers: vec![ProducerSlot::EMPTY; parameters.producers as usize].into_boxed_slice(),
-//!     topics: vec![TopicSlot::EMPTY; parameters.topics as usize].into_boxed_slice(),
-//! };
-//! let (mut log, mut now) = (Log::default(), Instant::ZERO);
-//! // After a restart, the rows of the checkpoint come between `new` and `start`.
-//! let mut replica = Restoring::new(options, memory)?.start(RestoredLog::default(), now)?;
-//!
-//! // Time passes. A member that is alone elects itself.
-//! while replica.raft().role() != Role::Leader {
-//!     now = replica.next_deadline();
-//!     replica.handle_timeout(now);
-//!     drain(&mut replica, &mut log, now)?;
+//! let (mut nodes, mut network, mut now) = (Vec::new(), Network::new(), Instant::ZERO);
+//! for member in members {
+//!     let options = Options {
+//!         raft: RaftOptions {
+//!             node: member.node,
+//!             incarnation: member.incarnation,
+//!             membership: Configuration::new(&members)?.into(),
+//!             is_witness: false,
+//!             seed: 42,
+//!             faults: Faults::NONE,
+//!         },
+//!         parameters,
+//!     };
+//!     let memory = Lent {
+//!         producers: vec![ProducerSlot::EMPTY; parameters.producers as usize].into_boxed_slice(),
+//!         topics: vec![TopicSlot::EMPTY; parameters.topics as usize].into_boxed_slice(),
+//!     };
+//!     // After a restart, the rows of the checkpoint come between `new` and `start`.
+//!     let mut replica = Restoring::new(options, memory)?.start(RestoredLog::default(), now)?;
+//!     members.iter().filter(|peer| **peer != member).for_each(|peer| replica.handle_connected(now, peer.node));
+//!     nodes.push(Node { replica, log: Log::default(), receipts: Vec::new() });
 //! }
+//!
+//! // One is elected; the others hear it.
+//! run(&mut nodes, &mut network, &mut now, |node| node.replica.raft().leader().is_some())?;
+//! let leader = nodes.iter().position(|node| node.replica.raft().role() == Role::Leader).ok_or("somebody leads")?;
 //!
 //! // A client sends a batch of two events, and, since it has not heard of it for a while, sends it once more.
-//! let mut receipts = Vec::new();
 //! for _ in 0..2 {
 //!     let mut builder = BatchBuilder::new(vec![0; MAX_FRAME_LEN]);
 //!     for (sequence, payload) in [(0, b"21.5"), (1, b"21.6")] {
@@ -146,24 +196,30 @@
 //!     let (mut frame, len) = builder.finish(ShardId(0), 1, 0, CRC);
 //!     frame.truncate(len);
 //!
-//!     // The leader checks it, gives it a place in the log, and keeps it there as it is: only its header is stamped.
+//!     // The leader checks it, gives it a place in the log, and keeps it there as it is.
 //!     let received = Frame::check(&frame, CRC)?;
 //!     let batch = Batch::check(received.payload(), received.header().event_count)?;
+//!     let Node { replica, log, .. } = &mut nodes[leader];
 //!     let place = replica.propose_batch(now, &batch)?;
-//!     stamp(&mut frame, place.position.index, place.position.term, place.log_time, CRC);
-//!     log.0.push(frame);
-//!     receipts.extend(drain(&mut replica, &mut log, now)?);
+//!     log.push(frame, place);
 //! }
-//! assert_eq!((receipts[0].accepted, receipts[0].duplicates), (2, 0));
-//! assert_eq!((receipts[1].accepted, receipts[1].duplicates), (0, 2));
-//! assert_eq!(receipts[1].duplicate_offset, Some(receipts[0].first_offset));
-//! assert_eq!(replica.events(), 2);
+//! run(&mut nodes, &mut network, &mut now, |node| node.receipts.len() == 2)?;
+//!
+//! // Whatever the leader would have told the client, each of the others can tell it as well.
+//! for node in &nodes {
+//!     let [first, again] = node.receipts[..] else { unreachable!("one run each time") };
+//!     assert_eq!((first.accepted, first.duplicates), (2, 0));
+//!     assert_eq!((again.accepted, again.duplicates), (0, 2));
+//!     assert_eq!(again.duplicate_offset, Some(first.first_offset));
+//!     assert_eq!(node.replica.events(), 2);
+//!     assert_eq!(node.replica.state_hash(), nodes[leader].replica.state_hash());
+//! }
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! With more members there is a network as well: messages go to [`handle_message`](replica::Replica::handle_message)
-//! with what their entries' headers say, and the host keeps the frames that it is told were taken.
+//! When members change, the host also makes the frame that [`Output::AppendConfiguration`](replica::Output) asks for, and
+//! gives [`handle_message`](replica::Replica::handle_message) the configurations among the entries.
 #![no_std]
 
 pub mod batch;
