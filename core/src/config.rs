@@ -43,6 +43,8 @@ pub const MAX_APPEND_ENTRIES: usize = 32;
 /// Entries sent to one peer and not yet answered, at most. With the largest frames this is 8 MiB on the wire and in
 /// the peer's receive pool; with ordinary ones it covers several syncs of the peer's disk.
 pub const MAX_INFLIGHT_ENTRIES: u64 = 256;
+/// Rows of a snapshot in one message, at most: with the longest ones they fit one frame.
+pub const MAX_SNAPSHOT_ROWS: usize = 64;
 /// Changes of term in one message to a witness, at most. More follow in the next.
 pub const MAX_SENT_RUNS: usize = 4;
 /// Writes that were handed out and not yet reported, at most. What changes beyond them is written together when one of

@@ -36,7 +36,9 @@
 //! use eventstream_core::crc::Crc32;
 //! use eventstream_core::dedup::ProducerSlot;
 //! use eventstream_core::id::{Epoch, Incarnation, Index, NodeId, ProducerId, Sequence, ShardId, Term};
-//! use eventstream_core::raft::{Body, Configuration, EntryMeta, Faults, LogView, Member, Message, RaftOptions, Role};
+//! use eventstream_core::raft::{
+//!     Body, Configuration, EntryMeta, Faults, LogView, Member, Message, RaftOptions, Role, Taken,
+//! };
 //! use eventstream_core::receipt::RunReceipt;
 //! use eventstream_core::replica::{
 //!     Entry, Lent, Options, Outcomes, Output, Replica, RestoredLog, Restoring, Stamp, TopicSlot,
@@ -126,7 +128,7 @@
 //!             let header = *Frame::check(frame, CRC)?.header();
 //!             entries.push(EntryMeta { index: header.index(), term: header.term, log_time: header.log_time() });
 //!         }
-//!         if let Some((first, last)) = self.replica.handle_message(now, message, &entries, &[], &self.log)? {
+//!         if let Taken::Entries { first, last } = self.replica.handle_message(now, message, &entries, &[], &self.log)? {
 //!             self.log.0.truncate(first.0 as usize - 1);
 //!             let taken = entries.iter().zip(frames).filter(|(entry, _)| (first..=last).contains(&entry.index));
 //!             self.log.0.extend(taken.map(|(_, frame)| frame.clone()));

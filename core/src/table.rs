@@ -67,12 +67,19 @@ impl<R: Content, M: DerefMut<Target = [Slot<R>]>> Table<M> {
     /// # Errors
     ///
     /// The number of slots lent, if they are fewer than `limit`.
-    pub(crate) fn new(mut slots: M, limit: u32, seed: u64) -> Result<Self, usize> {
+    pub(crate) fn new(slots: M, limit: u32, seed: u64) -> Result<Self, usize> {
         if slots.len() < limit as usize {
             return Err(slots.len());
         }
-        slots.fill(Slot::EMPTY);
-        Ok(Self { slots, len: 0, limit, seed, sum: 0, changed_first: 0, changed_last: 0 })
+        let mut table = Self { slots, len: 0, limit, seed, sum: 0, changed_first: 0, changed_last: 0 };
+        table.clear();
+        Ok(table)
+    }
+
+    /// Forgets all rows.
+    pub(crate) fn clear(&mut self) {
+        self.slots.fill(Slot::EMPTY);
+        (self.len, self.sum, self.changed_first, self.changed_last) = (0, 0, 0, 0);
     }
 
     pub(crate) const fn len(&self) -> u32 {

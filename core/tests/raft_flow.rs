@@ -4,7 +4,7 @@ mod raft_net;
 
 use eventstream_core::config::{MAX_APPEND_ENTRIES, MAX_INFLIGHT_ENTRIES, MAX_TERM_RUNS};
 use eventstream_core::id::{Index, Term};
-use eventstream_core::raft::{Body, Flow, LogPosition, LogView, Message, Role};
+use eventstream_core::raft::{Body, Flow, LogPosition, LogView, Message, Role, Taken};
 use eventstream_core::time::Instant;
 use raft_net::{Disk, Node, World, at, entries, id, ms, terms};
 
@@ -261,11 +261,11 @@ fn an_append_that_overlaps_takes_only_what_is_new() {
         let entries = entries(prev, &vec![5; count.into()]);
         node.raft.handle_message(ms(3), &message, &entries, &[], &node.disk).unwrap()
     };
-    assert_eq!(take(&mut node, 1, 2), None);
-    assert_eq!(take(&mut node, 1, 4), Some((Index(4), Index(5))));
-    assert_eq!(take(&mut node, 1, 4), None);
-    assert_eq!(take(&mut node, 9, 1), None);
-    assert_eq!(take(&mut node, 5, 1), Some((Index(6), Index(6))));
+    assert_eq!(take(&mut node, 1, 2), Taken::Nothing);
+    assert_eq!(take(&mut node, 1, 4), Taken::Entries { first: Index(4), last: Index(5) });
+    assert_eq!(take(&mut node, 1, 4), Taken::Nothing);
+    assert_eq!(take(&mut node, 9, 1), Taken::Nothing);
+    assert_eq!(take(&mut node, 5, 1), Taken::Entries { first: Index(6), last: Index(6) });
 }
 
 #[test]
@@ -318,7 +318,7 @@ fn what_was_applied_and_forgotten_is_taken_to_agree() {
         let taken =
             node.raft.handle_message(ms(1), &message, &entries(prev.index.0, body_entries), &[], &Horizon).unwrap();
         node.raft.poll_output(&Horizon);
-        taken.map(|(first, last)| (first.0, last.0))
+        if let Taken::Entries { first, last } = taken { Some((first.0, last.0)) } else { None }
     };
     assert_eq!(hear(at(2, 1), &[2, 2]), None);
     assert_eq!(hear(at(2, 1), &[2, 2, 6, 6]), Some((5, 6)), "entry 5 was not applied, and is replaced");

@@ -133,3 +133,30 @@ fn configuration_kept() {
     };
     assert_eq!(both(Fault::ConfigurationKept, members), ("1 2 3".to_owned(), "1 3".to_owned()));
 }
+
+/// Node 1 receives the snapshot of two rows as of entry 9, of term 4, from node 2.
+fn rows_of_two(node: &mut Node, first: u32) {
+    let body = Body::SnapshotRows { last: at(9, 4), first, count: 1, rows: 2 };
+    node.hear(ms(1), 2, 5, body, &[]);
+}
+
+#[test]
+fn snapshot_rows_skipped() {
+    let installs = |faults| {
+        let mut node = node(3, Disk::new(5, None, terms([1])), faults);
+        rows_of_two(&mut node, 1);
+        node.raft.last().index.0
+    };
+    assert_eq!(both(Fault::SnapshotRowsSkipped, installs), (1, 9), "the first row is missing");
+}
+
+#[test]
+fn snapshot_acked_early() {
+    let acks = |faults| {
+        let mut node = node(3, Disk::new(5, None, terms([1])), faults);
+        rows_of_two(&mut node, 0);
+        rows_of_two(&mut node, 1);
+        node.take_sent(2).contains(&(5, Body::AppendAccepted { matched: Index(9) }))
+    };
+    assert_eq!(both(Fault::SnapshotAckedEarly, acks), (false, true), "nothing of it is on the disk");
+}

@@ -104,6 +104,9 @@ fn raft_body(parts: &Parts) -> Body {
             configuration: Index(b),
             commit: Index(a),
         },
+        Body::SnapshotRows { last: position, first: c as u32 / 2, count: (d % 65) as u16, rows: u32::MAX },
+        Body::SnapshotTaken { last: position, next: d as u32 },
+        Body::SnapshotTerms { last: position, configuration: Index(c) },
     ];
     pick(parts, &all)
 }

@@ -8,26 +8,46 @@ use crate::entries::{Entries, EntryId, Span};
 use crate::rng::Rng;
 use crate::violation::{Checked, ensure};
 use eventstream_core::id::{Index, Term};
-use eventstream_core::raft::{HardState, LogView, Persist, Token};
+use eventstream_core::raft::{HardState, LogPosition, LogView, Persist, Snapshot, Token};
+use eventstream_core::replica::CheckpointHead;
 use std::collections::VecDeque;
+use std::rc::Rc;
 
 /// One atomic write.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 enum Write {
     Log {
         token: Token,
         hard_state: Option<HardState>,
+        install: Option<Install>,
         truncate_from: Option<u64>,
         append: Span,
     },
+    /// The oldest entries are forgotten, up to this one.
+    Trim { base: u64 },
     /// A checkpoint: the first `rows` of the rows that wait.
-    Checkpoint {
-        rows: u32,
-    },
+    Checkpoint { rows: u32 },
 }
 
 /// A row of a checkpoint: key and value.
-type Row = ([u8; 5], Vec<u8>);
+pub(crate) type Row = ([u8; 5], Vec<u8>);
+
+/// A snapshot takes the place of log and checkpoint.
+#[derive(Clone, Debug)]
+pub(crate) struct Install {
+    /// The entries that it is the state of.
+    pub(crate) covered: Span,
+    /// Nothing on a witness.
+    pub(crate) rows: Option<Rc<[Row]>>,
+}
+
+/// What a disk held before a snapshot.
+#[derive(Debug)]
+struct Before {
+    base: u64,
+    log: Vec<(EntryId, u64)>,
+    rows: Vec<Row>,
+}
 
 /// How a crash treats what was not synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,6 +69,9 @@ const BATCHES: usize = 8;
 #[derive(Debug, Default)]
 struct Batch {
     hard_state: HardState,
+    base: u64,
+    /// All that was there, if it has begun with a snapshot.
+    before: Option<Before>,
     /// Entries up to here stayed, ...
     kept: usize,
     /// ... and these, which followed, were removed.
@@ -71,8 +94,14 @@ pub(crate) struct Loss {
 #[derive(Debug, Default)]
 pub(crate) struct Disk {
     hard_state: HardState,
+    /// Entries up to this one are forgotten: they stand in `log` for what the checkpoint holds of them.
+    base: u64,
     /// The entry at index i is at place i - 1. With its term, so that looking it up touches one cache line.
     log: Vec<(EntryId, u64)>,
+    /// The checkpoint that is sent to others, ...
+    snapshot: Option<Snapshot>,
+    /// ... so many rows of it at once.
+    rows_at_once: u16,
     /// By key.
     rows: Vec<Row>,
     waiting: VecDeque<Write>,
@@ -92,6 +121,8 @@ pub(crate) struct Disk {
 impl Disk {
     pub(crate) fn clear(&mut self) {
         self.hard_state = HardState::default();
+        self.base = 0;
+        self.snapshot = None;
         self.log.clear();
         self.spare_rows.extend(self.rows.drain(..).chain(self.waiting_rows.drain(..)).map(|(_, value)| value));
         self.waiting.clear();
@@ -139,10 +170,11 @@ impl Disk {
     }
 
     /// Writes, without waiting for stable storage.
-    pub(crate) fn write(&mut self, persist: &Persist, append: Span) {
+    pub(crate) fn write(&mut self, persist: &Persist, install: Option<Install>, append: Span) {
         self.waiting.push_back(Write::Log {
             token: persist.token,
             hard_state: persist.hard_state,
+            install,
             truncate_from: persist.truncate_from.map(|from| from.0),
             append,
         });
@@ -159,6 +191,30 @@ impl Disk {
     /// Writes the last `rows` staged rows as one batch, which joins the next sync.
     pub(crate) fn write_checkpoint(&mut self, rows: u32) {
         self.waiting.push_back(Write::Checkpoint { rows });
+    }
+
+    /// Forgets the oldest entries, up to `base`, with the next sync.
+    pub(crate) fn trim(&mut self, base: u64) {
+        self.waiting.push_back(Write::Trim { base });
+    }
+
+    /// The entry before the first that is held.
+    pub(crate) fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// Up to where the durable checkpoint goes.
+    pub(crate) fn checkpoint(&self) -> LogPosition {
+        let head = self.rows.last().map(|(_, value)| CheckpointHead::decode(value).expect("it was written so"));
+        head.map_or_else(LogPosition::default, |head| head.applied)
+    }
+
+    /// From now on the durable checkpoint is the one that is sent to others. Returns its rows.
+    pub(crate) fn pin(&mut self, rows_at_once: u16) -> (LogPosition, &[Row]) {
+        self.rows_at_once = rows_at_once;
+        let last = self.checkpoint();
+        self.snapshot = Some(Snapshot { last, rows: self.rows.len() as u32 });
+        (last, &self.rows)
     }
 
     /// A mistake: the checkpoint that was written last overtakes the log that it is of.
@@ -189,19 +245,20 @@ impl Disk {
             last = self.apply_front(entries)?.or(last);
         }
         match self.waiting.front() {
-            Some(&Write::Log { token, .. }) if lies => Ok(Some(token)),
+            Some(Write::Log { token, .. }) if lies => Ok(Some(*token)),
             _ => Ok(last),
         }
     }
 
     fn begin_batch(&mut self) {
         let mut batch = core::mem::take(&mut self.spare_batch);
-        (batch.hard_state, batch.kept) = (self.hard_state, self.log.len());
+        (batch.hard_state, batch.base, batch.kept) = (self.hard_state, self.base, self.log.len());
         self.batches.push_back(batch);
         if self.batches.len() > BATCHES
             && let Some(mut oldest) = self.batches.pop_front()
         {
             oldest.removed.clear();
+            oldest.before = None;
             self.spare_rows.extend(oldest.rows.drain(..).filter_map(|(_, replaced)| replaced));
             self.spare_batch = oldest;
         }
@@ -210,8 +267,17 @@ impl Disk {
     /// The batch that was synced last turns out to be damaged. Returns how many entries are lost with it; `None` if
     /// nothing is there that could be lost.
     pub(crate) fn lose_batch(&mut self) -> Option<usize> {
-        let Batch { hard_state, kept, mut removed, rows } = self.batches.pop_back()?;
-        self.hard_state = hard_state;
+        let Batch { hard_state, base, before, kept, mut removed, rows } = self.batches.pop_back()?;
+        (self.hard_state, self.base, self.snapshot) = (hard_state, base, None);
+        self.damaged = true;
+        if let Some(before) = before {
+            let held = |(place, &(id, _)): (usize, &(EntryId, u64))| before.log.get(place).is_some_and(|it| it.0 == id);
+            let lost = self.log.iter().enumerate().filter(|&entry| !held(entry));
+            let lost: Vec<_> = lost.map(|(place, &(id, _))| (place as u64 + 1, id)).collect();
+            self.lost.extend_from_slice(&lost);
+            (self.base, self.log, self.rows) = (before.base, before.log, before.rows);
+            return Some(lost.len());
+        }
         let lost = self.log.len() - kept;
         self.lost.extend((1..).zip(&self.log).skip(kept).map(|(index, &(id, _))| (index, id)));
         self.log.truncate(kept);
@@ -224,7 +290,6 @@ impl Disk {
             };
             self.spare_rows.push(written);
         }
-        self.damaged = true;
         Some(lost)
     }
 
@@ -276,13 +341,24 @@ impl Disk {
 
     fn apply_front(&mut self, entries: &Entries) -> Checked<Option<Token>> {
         let write = self.waiting.pop_front().expect("no more writes are counted than wait");
-        let (token, hard_state, truncate_from, append) = match write {
-            Write::Log { token, hard_state, truncate_from, append } => (token, hard_state, truncate_from, append),
+        let (token, hard_state, install, truncate_from, append) = match write {
+            Write::Log { token, hard_state, install, truncate_from, append } => {
+                (token, hard_state, install, truncate_from, append)
+            }
             Write::Checkpoint { rows } => {
                 self.apply_rows(rows);
                 return Ok(None);
             }
+            Write::Trim { base } => {
+                // What has been replaced since was not to be forgotten, but has gone with the rest.
+                self.base = self.base.max(base);
+                return Ok(None);
+            }
         };
+        if install.is_some() {
+            // Lost or there as a whole.
+            self.begin_batch();
+        }
         if let Some(hard_state) = hard_state {
             let (new, old) = (hard_state.term, self.hard_state.term);
             ensure!(new >= old, Contract, "the term on disk went back from {old} to {new}");
@@ -293,6 +369,9 @@ impl Disk {
             );
             self.hard_state = hard_state;
             self.damaged &= !hard_state.suspect;
+        }
+        if let Some(install) = install {
+            self.apply_install(install, entries);
         }
         if let Some(from) = truncate_from {
             let from = from as usize - 1;
@@ -307,6 +386,20 @@ impl Disk {
             self.log.push((id, entries.get(id).term));
         }
         Ok(Some(token))
+    }
+
+    fn apply_install(&mut self, Install { covered, rows }: Install, entries: &Entries) {
+        let log = entries.of(covered).iter().map(|&id| (id, entries.get(id).term)).collect();
+        let before = Before {
+            base: self.base,
+            log: core::mem::replace(&mut self.log, log),
+            rows: core::mem::take(&mut self.rows),
+        };
+        self.base = covered.len() as u64;
+        self.rows.extend(rows.iter().flat_map(|rows| rows.iter().cloned()));
+        self.snapshot = None;
+        let batch = self.batches.back_mut().expect("one has begun");
+        (batch.before, batch.kept) = (Some(before), 0);
     }
 
     fn apply_rows(&mut self, rows: u32) {
@@ -328,7 +421,20 @@ impl Disk {
 }
 
 impl LogView for Disk {
+    fn first(&self) -> Index {
+        Index(self.base + 1)
+    }
+
+    fn snapshot(&self) -> Option<Snapshot> {
+        self.snapshot
+    }
+
+    fn rows_at_once(&self) -> u16 {
+        self.rows_at_once
+    }
+
     fn term(&self, index: Index) -> Option<Term> {
-        self.log.get((index.0 as usize).checked_sub(1)?).map(|&(_, term)| Term(term))
+        let place = index.0.checked_sub(1).filter(|_| index.0 >= self.base)?;
+        self.log.get(place as usize).map(|&(_, term)| Term(term))
     }
 }

@@ -1,5 +1,6 @@
 //! Acting on what a machine wants done, as a host does: writing, sending, applying.
 
+use crate::disk::Install;
 use crate::entries::{EntryId, Span};
 use crate::member::{Member, voter};
 use crate::network::Route;
@@ -7,13 +8,14 @@ use crate::oracle::Life;
 use crate::plan::MS;
 use crate::producer::Answer;
 use crate::stats::{Fault, Happening};
+use crate::subscriber::IndexRow;
 use crate::trace::trace;
 use crate::violation::{Checked, ensure};
 use crate::world::{Happens, Read, World, slot};
-use eventstream_core::id::LogTime;
+use eventstream_core::id::{Index, LogTime};
 use eventstream_core::raft::{
-    Body, Configuration, Fault as Mistake, LogPosition, MAX_CONFIGURATION_LEN, Member as Voter, Message, Persist,
-    Placed, ReadTicket, Role,
+    Body, Configuration, Fault as Mistake, LogPosition, LogView, MAX_CONFIGURATION_LEN, Member as Voter, Message,
+    Persist, Placed, ReadTicket, Role,
 };
 use eventstream_core::replica::{Entry, MAX_ROW_LEN, Output, Stamp};
 use eventstream_core::wire::Kind;
@@ -29,6 +31,7 @@ impl World {
                 Output::AppendConfiguration(stamp) => self.append_configuration(member, &stamp)?,
                 Output::Persist(persist) => self.persist(member, &persist)?,
                 Output::Send(message) => self.send(member, message)?,
+                Output::InstallSnapshot(last) => self.install_snapshot(member, last)?,
                 Output::Apply { first, last } => self.committed(member, first.0, last.0)?,
                 Output::ReadIndex { ticket, index } => self.read_confirmed(member, ticket, index.0)?,
                 Output::Leader { term, leader } => self.leader_changed(member, term.0, leader.map(slot)),
@@ -69,9 +72,75 @@ impl World {
         Ok(())
     }
 
+    /// The machine took what came with a message about a snapshot.
+    pub(crate) fn keep_rows(&mut self, member: usize, message: &Message) -> Checked {
+        match message.body {
+            Body::SnapshotRows { last, first, count, .. } => {
+                let from = (slot(message.from), self.network.connection(slot(message.from), member));
+                let Member { staged, staged_from, .. } = &mut self.members[member];
+                if first == 0 {
+                    staged.clear();
+                }
+                let before = core::mem::replace(staged_from, from);
+                self.stats.count(Happening::RowsResumed, u64::from(first > 0 && before != from));
+                let rows = self.snapshots.of(last);
+                staged.extend_from_slice(&rows[first as usize..][..usize::from(count)]);
+                Ok(())
+            }
+            Body::SnapshotTerms { last, .. } => {
+                trace!(self, "{} knows a log that begins after {last:?}", member + 1);
+                self.stats.count(Happening::WitnessBase, 1);
+                self.begin_after(member, last)
+            }
+            _ => unreachable!("no other message brings rows"),
+        }
+    }
+
+    /// All rows of a snapshot have come.
+    fn install_snapshot(&mut self, member: usize, last: LogPosition) -> Checked {
+        let staged = core::mem::take(&mut self.members[member].staged);
+        let Member { machine: Some(machine), clock, .. } = &mut self.members[member] else { return Ok(()) };
+        let installed = machine.install_snapshot(clock.local(self.now), last, &staged);
+        ensure!(installed.is_ok(), StateHash, "member {} does not install {last:?}: {installed:?}", member + 1);
+        let hash = machine.state_hash();
+        trace!(self, "{} installs a snapshot as of {last:?}, {} rows", member + 1, staged.len());
+        self.oracle.restores(last.index.0, hash)?;
+        self.stats.count(Happening::SnapshotInstalled, 1);
+        self.begin_after(member, last)
+    }
+
+    /// The log of a member begins after `last`: what is before it is part of its state.
+    fn begin_after(&mut self, member: usize, last: LogPosition) -> Checked {
+        let Self { members, oracle, entries, archive, .. } = self;
+        let state = &mut members[member];
+        ensure!(
+            state.apply_to < last.index.0,
+            LeaderCompleteness,
+            "member {} goes back from {} to a snapshot as of {last:?}",
+            member + 1,
+            state.apply_to
+        );
+        state.log.clear();
+        state.log.extend(oracle.covered_by(last, entries)?);
+        let is_covered = |row: &IndexRow| entries.get(row.id).index <= last.index.0;
+        if state.machine.as_ref().is_some_and(|machine| machine.applied() == last) {
+            state.apply_to = last.index.0;
+            for (rows, archive) in state.index_rows.iter_mut().zip(archive) {
+                rows.clear();
+                rows.extend(archive.iter().take_while(|&row| is_covered(row)));
+            }
+        }
+        Ok(())
+    }
+
     fn persist(&mut self, member: usize, persist: &Persist) -> Checked {
         trace!(self, "{} writes {persist:?}", member + 1);
         let state = &mut self.members[member];
+        let install = persist.install.map(|last| {
+            let covered = self.entries.span(&state.log[..last.index.0 as usize]);
+            let rows = (self.plan.witness != Some(member)).then(|| self.snapshots.of(last));
+            Install { covered, rows }
+        });
         let append = match persist.append {
             Some((first, last)) => {
                 let range = first.0 as usize - 1..last.0 as usize;
@@ -87,7 +156,7 @@ impl World {
         if self.rules.faults.has(Mistake::TruncationNotWritten) {
             written.truncate_from = None;
         }
-        state.disk.write(&written, append);
+        state.disk.write(&written, install, append);
 
         let votes = persist.hard_state.is_some_and(|hard_state| hard_state.vote.is_some());
         let dangers = [
@@ -115,6 +184,8 @@ impl World {
             Body::Append { prev, count, .. } if count > 0 => {
                 let log = &self.members[member].log;
                 let range = prev.index.0 as usize..prev.index.0 as usize + usize::from(count);
+                let base = self.members[member].disk.base();
+                ensure!(prev.index.0 >= base, Contract, "{message:?} of a log that begins after {base}");
                 ensure!(range.end <= log.len(), Contract, "{message:?} of a log of {} entries", log.len());
                 self.entries.span(&log[range])
             }
@@ -122,6 +193,10 @@ impl World {
                 let log = &self.members[member].log;
                 ensure!(last.0 as usize <= log.len(), Contract, "{message:?} of a log of {} entries", log.len());
                 self.entries.span(&log[prev.index.0 as usize..last.0 as usize])
+            }
+            Body::SnapshotTerms { configuration, .. } if configuration > Index::ZERO => {
+                let at = configuration.0 as usize;
+                self.entries.span(&self.members[member].log[at - 1..at])
             }
             _ => Span::default(),
         };
@@ -359,8 +434,36 @@ impl World {
                 }
             }
         }
+        if self.rng.chance(self.plan.trim) {
+            self.trim(member);
+        }
+        self.offer_snapshot(member)?;
         self.tell_wall_clock(member);
         self.settle(member)
+    }
+
+    /// The log of a member loses its oldest entries, as far as the checkpoint on the disk covers them.
+    fn trim(&mut self, member: usize) {
+        let Member { disk, machine, .. } = &mut self.members[member];
+        let ahead = self.rules.faults.has(Mistake::LogTrimmedAhead);
+        let applied = machine.as_ref().map_or(0, |machine| machine.applied().index.0);
+        let covered = if ahead { applied.min(disk.last_index()) } else { disk.checkpoint().index.0 };
+        let Some(room) = covered.checked_sub(disk.base()).filter(|&room| room > 0) else { return };
+        let base = covered - if self.rng.coin() { 0 } else { self.rng.below(room) };
+        disk.trim(base);
+        self.stats.fired(Fault::Trim);
+        trace!(self, "*** {} forgets its entries up to {base}", member + 1);
+    }
+
+    /// The checkpoint that a member sends to others changes when it does not reach as far as the log goes back.
+    fn offer_snapshot(&mut self, member: usize) -> Checked {
+        let disk = &mut self.members[member].disk;
+        let helps = disk.snapshot().is_some_and(|snapshot| snapshot.last.index.0 >= disk.base());
+        if !helps && disk.base() > 0 && disk.checkpoint().index.0 >= disk.base() {
+            let (last, rows) = disk.pin(self.plan.rows_at_once);
+            self.snapshots.keep(last, rows)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn tell_wall_clock(&mut self, member: usize) {

@@ -35,6 +35,7 @@ mod queue;
 mod rng;
 mod serve;
 mod simulator;
+mod snapshots;
 mod stats;
 mod subscriber;
 mod trace;

@@ -1,17 +1,17 @@
 //! The machine under test: a replica that is given no memory after its start.
 
 use crate::allocator::without_memory;
-use crate::disk::Disk;
+use crate::disk::{Disk, Row as DiskRow};
 use core::ops::Deref;
 use eventstream_core::dedup::ProducerSlot;
-use eventstream_core::id::{Index, NodeId};
+use eventstream_core::id::NodeId;
 use eventstream_core::raft::{
-    Change, ChangeError, EntryMeta, LogPosition, Message, Placed, ProposeError, ReadError, ReadTicket, Rejected, Token,
-    TransferError, Transition,
+    Change, ChangeError, EntryMeta, LogPosition, Message, Placed, ProposeError, ReadError, ReadTicket, Rejected, Taken,
+    Token, TransferError, Transition,
 };
 use eventstream_core::replica::{
     ApplyError, Command, Entry, Lent, MAX_ROW_LEN, Outcomes, Output, Replica, RestoreError, RestoredLog, Restoring,
-    Row, Stamp, TopicSlot,
+    Row, RowKey, Stamp, TopicSlot,
 };
 use eventstream_core::time::Instant;
 use eventstream_core::wire::Batch;
@@ -26,6 +26,17 @@ pub(crate) struct Machine(Replica<Memory>);
 impl Machine {
     pub(crate) fn start(restoring: Restoring<Memory>, log: RestoredLog, now: Instant) -> Result<Self, RestoreError> {
         without_memory(|| restoring.start(log, now)).map(Self)
+    }
+
+    pub(crate) fn install_snapshot(
+        &mut self,
+        now: Instant,
+        last: LogPosition,
+        rows: &[DiskRow],
+    ) -> Result<(), RestoreError> {
+        let key = |bytes| RowKey::from_bytes(bytes).expect("was written so");
+        let rows = rows.iter().map(|(bytes, value)| (key(bytes), value.as_slice()));
+        without_memory(|| self.0.install_snapshot(now, last, rows))
     }
 
     pub(crate) fn state_hash(&self) -> u64 {
@@ -53,7 +64,7 @@ macro_rules! calls {
 
 calls! {
     fn handle_message(&mut self, now: Instant, message: &Message, entries: &[EntryMeta], configurations: &[Placed],
-        disk: &Disk) -> Result<Option<(Index, Index)>, Rejected>;
+        disk: &Disk) -> Result<Taken, Rejected>;
     fn handle_timeout(&mut self, now: Instant);
     fn handle_persisted(&mut self, now: Instant, token: Token);
     fn handle_connected(&mut self, now: Instant, peer: NodeId);

@@ -1,7 +1,7 @@
 //! A member: the machine under test, and the parts of a host around it.
 
 use crate::clock::Clock;
-use crate::disk::Disk;
+use crate::disk::{Disk, Row};
 use crate::entries::{Entries, EntryId};
 use crate::machine::Machine;
 use crate::payload::TOPICS;
@@ -71,6 +71,10 @@ pub(crate) struct Member {
     pub(crate) apply_scheduled: bool,
     pub(crate) accumulator: Accumulator<Vec<u8>, Sender>,
     pub(crate) pending: VecDeque<Pending>,
+    /// Rows of a snapshot that it has received.
+    pub(crate) staged: Vec<Row>,
+    /// From whom the last of them came, on which connection.
+    pub(crate) staged_from: (usize, u32),
     /// By topic of the schedule.
     pub(crate) index_rows: [Vec<IndexRow>; TOPICS.len()],
 }
@@ -93,6 +97,8 @@ impl Member {
             apply_scheduled: false,
             accumulator: Accumulator::new(),
             pending: VecDeque::new(),
+            staged: Vec::new(),
+            staged_from: (0, 0),
             index_rows: Default::default(),
         }
     }
@@ -121,6 +127,7 @@ impl Member {
         self.apply_scheduled = false;
         self.accumulator.clear();
         self.pending.clear();
+        self.staged.clear();
     }
 
     pub(crate) const fn is_up(&self) -> bool {
@@ -158,8 +165,10 @@ impl Member {
     /// Starts from what is on the disk.
     pub(crate) fn start(&mut self, start: &Start<'_>, entries: &Entries, now: Instant) -> Checked {
         let last = self.disk.log().next_back().map(|id| *entries.get(id));
+        let base = self.disk.entry(self.disk.base()).map(|id| entries.get(id).position());
         let log = RestoredLog {
             hard_state: self.disk.hard_state(),
+            base: base.unwrap_or_default(),
             last: last.map_or_else(LogPosition::default, |entry| entry.position()),
             last_log_time: LogTime(last.map_or(0, |entry| entry.log_time)),
             suspect: self.disk.is_suspect(),

@@ -4,6 +4,7 @@ use crate::entries::{Entries, EntryId};
 use crate::model::Model;
 use crate::stats::{Happening, Stats};
 use crate::violation::{Checked, ensure};
+use eventstream_core::raft::LogPosition;
 use eventstream_core::replica::{Command, Outcomes};
 use eventstream_core::wire::{Batch, Kind};
 
@@ -42,6 +43,14 @@ impl Oracle {
     /// Entries that are committed, as far as any member knew at any time.
     pub(crate) const fn committed(&self) -> u64 {
         self.committed.len() as u64
+    }
+
+    /// The entries up to `last`, which is committed. A snapshot stands for them.
+    pub(crate) fn covered_by(&self, last: LogPosition, entries: &Entries) -> Checked<impl Iterator<Item = EntryId>> {
+        let covered = self.committed.get(..last.index.0 as usize).unwrap_or_default();
+        let found = covered.last().map(|entry| entries.get(entry.id).position());
+        ensure!(found == Some(last), LeaderCompleteness, "a snapshot as of {last:?}, where {found:?} is committed");
+        Ok(covered.iter().map(|entry| entry.id))
     }
 
     /// A member leads, and this is its log. Invariants 1 and 3.

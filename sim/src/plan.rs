@@ -38,6 +38,10 @@ pub(crate) struct Plan {
     pub(crate) producer_gap: u32,
     /// Between two checkpoints of a member.
     pub(crate) checkpoint_us: u64,
+    /// A checkpoint is followed by a loss of the log's oldest entries.
+    pub(crate) trim: u32,
+    /// Rows of a snapshot in one message.
+    pub(crate) rows_at_once: u16,
 
     /// A message takes this long, and up to as much again.
     pub(crate) latency_us: u64,
@@ -136,6 +140,8 @@ impl Plan {
             producer_restart: if rng.coin() { rng.range(1, 30) as u32 } else { 0 },
             producer_gap: if rng.coin() { rng.range(5, 80) as u32 } else { 0 },
             checkpoint_us: rng.magnitude(20 * MS, 1_000 * MS),
+            trim: if rng.chance(400) { rng.range(50, 1_000) as u32 } else { 0 },
+            rows_at_once: rng.range(1, 6) as u16,
 
             latency_us: rng.magnitude(50, 4 * MS),
             loss: sometimes(rng, 150),
@@ -198,6 +204,7 @@ impl Plan {
     /// From now on nothing breaks any more.
     pub(crate) fn calm(&mut self) {
         (self.loss, self.duplication, self.reorder) = (0, 0, 0);
+        self.trim = 0;
         (self.fault_ppm, self.apply_delay_us, self.producer_restart, self.producer_gap) = (0, 0, 0, 0);
         (self.crash_in_truncation, self.crash_in_vote) = (0, 0);
         (self.damaged_end, self.lost_batch, self.wipe, self.loss_after_commit) = (0, 0, 0, 0);

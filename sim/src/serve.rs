@@ -199,6 +199,10 @@ impl World {
             let Some(topic) = topic else { return Ok(()) };
             let row = IndexRow { first_offset: slice.first_offset.0, mask: slice.mask, id };
             state.index_rows[topic].push(row);
+            let archive = &mut self.archive[topic];
+            if archive.last().is_none_or(|last| last.first_offset < row.first_offset) {
+                archive.push(row);
+            }
         }
         Ok(())
     }

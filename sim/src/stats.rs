@@ -93,6 +93,8 @@ counts! {
         Transfer => "leadership handed over",
         /// A leader was told to change the members.
         ChangeOfMembers => "change of members begun",
+        /// A member forgot the oldest entries of its log.
+        Trim => "oldest entries forgotten",
         /// Syncs take many times their time.
         SlowDisk => "slow disk",
         /// Committed entries are applied late.
@@ -125,6 +127,12 @@ counts! {
         Truncation => "truncations",
         /// A restart continued from a checkpoint, not from the beginning of the log.
         CheckpointRestart => "restarts from a checkpoint",
+        /// A member took a snapshot in the place of entries.
+        SnapshotInstalled => "snapshots installed",
+        /// A transfer of rows went on where it had been interrupted.
+        RowsResumed => "snapshots resumed",
+        /// A witness was told where the log begins that it may know of.
+        WitnessBase => "witnesses told where a log begins",
         /// Entries that became committed.
         Commit => "entries committed",
         /// Events that were accepted.

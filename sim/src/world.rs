@@ -15,15 +15,16 @@ use crate::plan::{MS, Plan};
 use crate::producer::{Answer, Frames, Producer, Request, Surroundings};
 use crate::queue::Queue;
 use crate::rng::Rng;
+use crate::snapshots::Snapshots;
 use crate::stats::{Fault, Happening, Stats};
-use crate::subscriber::Subscriber;
+use crate::subscriber::{IndexRow, Subscriber};
 use crate::trace::{Trace, trace};
 use crate::violation::{Checked, ensure};
 use eventstream_core::batch::Part;
 use eventstream_core::config::Parameters;
 use eventstream_core::id::{LogTime, NodeId};
 use eventstream_core::raft::{
-    Body, Configuration, EntryMeta, Fault as Mistake, Faults, Message, Placed, ReadTicket, Rejected,
+    Body, Configuration, EntryMeta, Fault as Mistake, Faults, Message, Placed, ReadTicket, Rejected, Taken,
 };
 use eventstream_core::receipt::RunReceipt;
 use eventstream_core::replica::Outcomes;
@@ -132,6 +133,9 @@ pub(crate) struct World {
     pub(crate) trace: Trace,
     pub(crate) producers: Vec<Producer>,
     pub(crate) subscriber: Subscriber,
+    pub(crate) snapshots: Snapshots,
+    /// The whole topic index: what an archive would give to a member that has installed a snapshot.
+    pub(crate) archive: [Vec<IndexRow>; TOPICS.len()],
     /// Whether the producers may begin new batches.
     pub(crate) may_begin: bool,
     /// Members that are not started again, a bit each.
@@ -173,6 +177,8 @@ impl World {
             trace: Trace::default(),
             producers: Vec::new(),
             subscriber: Subscriber::default(),
+            snapshots: Snapshots::default(),
+            archive: Default::default(),
             may_begin: true,
             stays_down: 0,
             outcomes: Outcomes::new(),
@@ -235,6 +241,8 @@ impl World {
         self.frames.clear();
         self.receipts.clear();
         self.reads.clear();
+        self.snapshots.clear();
+        self.archive.iter_mut().for_each(Vec::clear);
         for member in &mut self.members {
             member.reset(self.rng.below(1_000_000_000));
         }
@@ -396,7 +404,7 @@ impl World {
         metas.clear();
         placed.clear();
         placed.extend(all.of(entries).iter().filter_map(|&id| all.configuration(id)));
-        if let Body::AppendTerms { configuration, .. } = message.body {
+        if let Body::AppendTerms { configuration, .. } | Body::SnapshotTerms { configuration, .. } = message.body {
             placed.retain(|placed| placed.index == configuration);
             return self.take_message(member, message, entries);
         }
@@ -412,9 +420,10 @@ impl World {
         let Self { members, metas, placed, now, .. } = self;
         let Member { machine: Some(machine), disk, clock, .. } = &mut members[member] else { return Ok(()) };
         match machine.handle_message(clock.local(*now), message, metas, placed, disk) {
-            Ok(Some((first, last))) => self.keep(member, (first.0, last.0), entries)?,
+            Ok(Taken::Entries { first, last }) => self.keep(member, (first.0, last.0), entries)?,
+            Ok(Taken::Rows) => self.keep_rows(member, message)?,
+            Ok(Taken::Nothing) => {}
             // Who was removed, or was not there yet, is no peer.
-            Ok(None) => {}
             Err(Rejected::NotAPeer { from }) => trace!(self, "{} does not hear {from}", member + 1),
             // What looks like a broken promise is one: nobody lies here.
             Err(rejected) => ensure!(false, Contract, "{} refused {message:?}: {rejected}", member + 1),

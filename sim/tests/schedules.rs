@@ -21,7 +21,7 @@ fn every_invariant_holds_and_every_fault_fires() {
 }
 
 /// Mistakes that hardly any schedule shows, or none: each has a test of its name in `core/tests/raft_zoo.rs`.
-const BY_SCENARIO: [PlantedFault; 7] = [
+const BY_SCENARIO: [PlantedFault; 9] = [
     PlantedFault::OldTermCommitted,
     PlantedFault::AckBeforeTerm,
     PlantedFault::JointByOneMajority,
@@ -29,6 +29,8 @@ const BY_SCENARIO: [PlantedFault; 7] = [
     PlantedFault::ChangeBeforeOwnTerm,
     PlantedFault::AddedWithoutMajorityBefore,
     PlantedFault::SuspectCounted,
+    PlantedFault::SnapshotRowsSkipped,
+    PlantedFault::SnapshotAckedEarly,
 ];
 
 /// Each of the others is found by what comes of it, without a look at the disks. The last is the canary.

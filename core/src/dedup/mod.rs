@@ -124,6 +124,11 @@ impl<M: DerefMut<Target = [ProducerSlot]>> Producers<M> {
         Ok(Self { table: Table::new(memory, limit, seed)? })
     }
 
+    /// Forgets everybody.
+    pub fn clear(&mut self) {
+        self.table.clear();
+    }
+
     /// Producers remembered.
     #[must_use]
     pub const fn len(&self) -> u32 {

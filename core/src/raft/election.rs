@@ -170,9 +170,7 @@ impl Raft {
             self.become_follower(now, message.term);
         } else if message.term < term {
             match message.body {
-                Body::Append { .. } | Body::AppendTerms { .. } | Body::Heartbeat { .. }
-                    if !self.faults.has(Fault::NewerTermNotTold) =>
-                {
+                body if body.is_of_leader() && !self.faults.has(Fault::NewerTermNotTold) => {
                     self.owe(slot, Owed::NewerTerm);
                 }
                 Body::Vote { .. } | Body::FoundingVote { .. } => self.owe(slot, Owed::VoteRefused),

@@ -28,6 +28,8 @@ pub enum Rejected {
     /// The entries are not those that the message announces: other in number, not consecutive, or of terms that
     /// decrease or are above the message's.
     Entries,
+    /// What is said of a snapshot makes no sense: more rows than it has, or a configuration that is not its own.
+    Rows,
     /// Entries without payloads for a member that keeps them, or with payloads for a witness.
     Witness,
     /// Two members lead one term. The sender, this node or the leader that it follows has forgotten a vote.
@@ -67,6 +69,7 @@ impl fmt::Display for Rejected {
             }
             Self::OutOfRange => write!(f, "a number of the message is out of range"),
             Self::Entries => write!(f, "the entries are not those that the append announces"),
+            Self::Rows => write!(f, "what is said of a snapshot makes no sense"),
             Self::Witness => write!(f, "a witness is told terms, and everybody else gets entries"),
             Self::SecondLeader { term } => write!(f, "a second leader of term {term}"),
             Self::Contradiction { index } => write!(f, "entry {index} contradicts one that cannot change any more"),
@@ -180,6 +183,8 @@ pub enum RestoreError {
     HardStateLost,
     /// State was applied that the log does not reach: the log has lost its tail.
     LogTailLost,
+    /// The log begins after the state that was applied: entries between them are lost.
+    LogHeadLost,
     /// A number is above [`MAX_COUNTER`](crate::config::MAX_COUNTER).
     OutOfRange,
 }
@@ -190,6 +195,7 @@ impl fmt::Display for RestoreError {
             Self::OtherIncarnation => "the configuration holds another incarnation of this node",
             Self::HardStateLost => "the log's last entry is of a later term than the hard state",
             Self::LogTailLost => "the applied state is ahead of the log: the log has lost its tail",
+            Self::LogHeadLost => "the log begins after the applied state: entries between them are lost",
             Self::OutOfRange => "a number of the hard state or log is out of range",
         })
     }

@@ -89,6 +89,16 @@ zoo! {
     WitnessToldEarly = "witness-told-early";
     /// A witness loses the terms of its log when it starts again.
     WitnessForgets = "witness-forgets";
+    /// A snapshot that is older than what is committed is installed.
+    StaleSnapshotTaken = "stale-snapshot";
+    /// Rows of a snapshot are taken although some before them are missing.
+    SnapshotRowsSkipped = "snapshot-rows-skipped";
+    /// A snapshot is acknowledged before it is on stable storage.
+    SnapshotAckedEarly = "snapshot-acked-early";
+    /// The configuration of a snapshot does not come into force.
+    SnapshotConfigurationIgnored = "snapshot-configuration-ignored";
+    /// The log loses entries that no checkpoint on the disk covers: a gap between snapshot and log.
+    LogTrimmedAhead = "log-trimmed-ahead";
     /// A suspect member votes and campaigns as if it had forgotten nothing.
     SuspectVotesAsSound = "suspect-votes";
     /// A leader counts a suspect member before it has heard of all others.

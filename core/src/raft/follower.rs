@@ -7,8 +7,9 @@ use super::membership::Placed;
 use super::message::{Body, EntryMeta, LogPosition, Message};
 use super::output::LogView;
 use super::peer::Owed;
+use super::snapshot::Snapshot;
 use super::timer::Timer;
-use super::{Raft, Role};
+use super::{Raft, Role, Taken};
 use crate::config::PATIENCE;
 use crate::id::{Index, NodeId};
 use crate::time::Instant;
@@ -35,6 +36,10 @@ pub(super) struct Appended<'a> {
     pub(super) configurations: &'a [Placed],
 }
 
+impl Appended<'_> {
+    pub(super) const NOTHING: Self = Self { entries: &[], configurations: &[] };
+}
+
 impl Raft {
     /// A word of the leader of this term.
     pub(super) fn step_follower(
@@ -44,7 +49,7 @@ impl Raft {
         message: &Message,
         appended: Appended<'_>,
         view: &impl LogView,
-    ) -> Result<Option<(Index, Index)>, Rejected> {
+    ) -> Result<Taken, Rejected> {
         match message.body {
             Body::Append { prev, commit, .. } => {
                 self.follow(now, message.from)?;
@@ -58,24 +63,36 @@ impl Raft {
                 self.learn_commit(commit);
                 Ok(taken)
             }
+            Body::SnapshotRows { last, first, count, rows } => {
+                self.follow(now, message.from)?;
+                let taken = self.take_rows(now, slot, Snapshot { last, rows }, first, count, view)?;
+                self.learn_commit(last.index);
+                Ok(taken)
+            }
+            Body::SnapshotTerms { last, .. } => {
+                self.follow(now, message.from)?;
+                let taken = self.take_base(now, slot, last, appended.configurations, view)?;
+                self.learn_commit(last.index);
+                Ok(taken)
+            }
             Body::Heartbeat { commit, round } => {
                 self.follow(now, message.from)?;
                 self.following.round = round;
                 self.owe(slot, Owed::HeartbeatReply);
                 self.learn_commit(commit);
-                Ok(None)
+                Ok(Taken::Nothing)
             }
             // A suspect member cannot win without pre-votes.
             Body::TimeoutNow if self.leader == Some(message.from) && !self.is_suspect() && self.can_lead() => {
                 self.campaign(now, Campaign::Transfer);
-                Ok(None)
+                Ok(Taken::Nothing)
             }
             Body::Cleared { start } if self.leader == Some(message.from) => {
                 self.handle_cleared(message.from, start);
-                Ok(None)
+                Ok(Taken::Nothing)
             }
             // Answers to what this node asked in another role.
-            _ => Ok(None),
+            _ => Ok(Taken::Nothing),
         }
     }
 
@@ -96,18 +113,18 @@ impl Raft {
 
     /// Compares the entries with the log, replaces what differs and adds what is missing. Returns the entries that were
     /// taken.
-    fn take_entries(
+    pub(super) fn take_entries(
         &mut self,
         now: Instant,
         slot: usize,
         prev: LogPosition,
         Appended { entries, configurations }: Appended<'_>,
         view: &impl LogView,
-    ) -> Result<Option<(Index, Index)>, Rejected> {
+    ) -> Result<Taken, Rejected> {
         let trusts = self.faults.has(Fault::PrevNotCompared) && prev.index <= self.last().index;
         if !trusts && !self.agrees(prev, view)? {
             self.refuse_append(slot, prev, view);
-            return Ok(None);
+            return Ok(Taken::Nothing);
         }
         let (kept, new) = self.split_known(entries, view)?;
         let agreed = kept.last().map_or(prev, |entry| LogPosition { index: entry.index, term: entry.term });
@@ -128,7 +145,7 @@ impl Raft {
         let verified = taken.map_or(agreed.index, |(_, last)| last);
         self.following.verified = self.following.verified.max(verified);
         self.owe(self.leader_slot().unwrap_or(slot), Owed::AppendAccepted);
-        Ok(taken)
+        Ok(Taken::entries(taken))
     }
 
     /// The logs do not agree at `prev`: says where they may.

@@ -43,12 +43,8 @@ impl Founding {
             | Body::SuspectPreVote { last, .. }
             | Body::Vote { last, .. }
             | Body::FoundingVote { last, .. } => last.index > Index::ZERO,
-            Body::Append { .. }
-            | Body::AppendTerms { .. }
-            | Body::Heartbeat { .. }
-            | Body::TimeoutNow
-            | Body::Cleared { .. } => true,
-            _ => false,
+            Body::TimeoutNow | Body::Cleared { .. } => true,
+            body => body.is_of_leader(),
         };
     }
 }

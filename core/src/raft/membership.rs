@@ -66,6 +66,16 @@ impl Membership {
         &self.latest
     }
 
+    /// The one before that in force; the same if it is not known. It is committed.
+    pub(super) const fn before(&self) -> &Placed {
+        &self.before
+    }
+
+    /// The one that is in force at the entry `index`, which is committed, or the first.
+    pub(super) fn as_of(&self, index: Index) -> Placed {
+        if self.latest.index <= index { self.latest } else { self.before }
+    }
+
     /// Entries at and after `from` are removed. Whether that changes the configuration.
     fn truncate(&mut self, from: Index) -> bool {
         let reverts = self.latest.index >= from;
@@ -193,10 +203,7 @@ impl Raft {
         let asks = match message.body {
             Body::PreVote { .. } | Body::SuspectPreVote { .. } | Body::Vote { .. } => true,
             // One leads this term already, and that is not the sender.
-            Body::Append { .. } | Body::AppendTerms { .. } | Body::Heartbeat { .. } => {
-                message.term > self.term() || self.leader.is_none()
-            }
-            _ => false,
+            body => body.is_of_leader() && (message.term > self.term() || self.leader.is_none()),
         };
         // A leader that was removed leads until that is committed, and is not to be pushed out while it lives.
         let is_lease = now < self.election.lease_until;
@@ -266,7 +273,7 @@ impl Raft {
     }
 
     /// The configuration has changed: forgets who has gone, and begins with who has come.
-    fn reconfigure(&mut self, now: Instant, old: &Configuration) {
+    pub(super) fn reconfigure(&mut self, now: Instant, old: &Configuration) {
         let new = *self.configuration();
         let differs = |slot: &usize| old.member(*slot) != new.member(*slot);
         for slot in (0..MAX_MEMBERS).filter(differs) {

@@ -170,12 +170,48 @@ pub enum Body {
         /// The leader's commit index.
         commit: Index,
     },
+    /// In the place of entries that the leader's log holds no more: rows of its applied state as of `last`. Their frame
+    /// follows this message (Raft paper, section 7).
+    SnapshotRows {
+        /// The last entry whose effects they hold; it is committed.
+        last: LogPosition,
+        /// The number of the first row sent; rows are numbered from zero in the order of their keys.
+        first: u32,
+        /// Rows sent; zero only asks how many are there.
+        count: u16,
+        /// Rows of all of it.
+        rows: u32,
+    },
+    /// How much of that the follower has.
+    SnapshotTaken {
+        /// Which it is about.
+        last: LogPosition,
+        /// Its rows before this one are there, on stable storage or not.
+        next: u32,
+    },
+    /// To a witness, in the place of terms that the leader knows no more: what it is told begins after `last`.
+    SnapshotTerms {
+        /// An entry that is committed.
+        last: LogPosition,
+        /// The entry of the configuration that is in force there, whose frame follows this message; zero for none.
+        configuration: Index,
+    },
 }
 
 impl Body {
     /// Whether a leader says this to those that follow it, to be answered when it is durable.
     pub(super) const fn is_append(&self) -> bool {
-        matches!(self, Self::Append { .. } | Self::AppendTerms { .. })
+        matches!(self, Self::Append { .. } | Self::SnapshotRows { .. }) || self.is_for_witness()
+    }
+
+    /// Whether this is for a witness only.
+    pub(super) const fn is_for_witness(&self) -> bool {
+        matches!(self, Self::AppendTerms { .. } | Self::SnapshotTerms { .. })
+    }
+
+    /// Whether only the leader of the message's term says this.
+    pub(super) const fn is_of_leader(&self) -> bool {
+        self.is_append() || matches!(self, Self::Heartbeat { .. })
     }
 
     /// The sender's wall clock, where it tells it.
@@ -200,6 +236,8 @@ impl Body {
                 let runs = runs.into_iter().map(of).fold(0, u64::max);
                 of(prev).max(last.0).max(runs).max(configuration.0).max(commit.0)
             }
+            Self::SnapshotRows { last, .. } | Self::SnapshotTaken { last, .. } => of(last),
+            Self::SnapshotTerms { last, configuration } => of(last).max(configuration.0),
             Self::AppendAccepted { matched } => matched.0,
             Self::AppendRejected { rejected, hint } => of(hint).max(rejected.0),
             Self::Heartbeat { commit, round } => commit.0.max(round),

@@ -14,11 +14,12 @@
 //!
 //! 1. [`Output::Leader`], when the view of who leads has changed;
 //! 2. [`Output::AppendEmpty`], when this node has just begun to lead, before the write that holds the entry;
-//! 3. [`Output::Persist`], at most [`MAX_OPEN_WRITES`](crate::config::MAX_OPEN_WRITES) open at once;
-//! 4. [`Output::Send`], each with its durability condition met already;
-//! 5. [`Output::Commit`], never beyond what was handed out to be written: a store that writes in order cannot hold the
+//! 3. [`Output::InstallSnapshot`], which is to be acted on before anything else is done;
+//! 4. [`Output::Persist`], at most [`MAX_OPEN_WRITES`](crate::config::MAX_OPEN_WRITES) open at once;
+//! 5. [`Output::Send`], each with its durability condition met already;
+//! 6. [`Output::Commit`], never beyond what was handed out to be written: a store that writes in order cannot hold the
 //!    effects of an entry without the entry;
-//! 6. [`Output::ReadIndex`], whose entries were given out before if they were not already.
+//! 7. [`Output::ReadIndex`], whose entries were given out before if they were not already.
 //!
 //! ```
 //! use eventstream_core::id::{Incarnation, Index, NodeId, Term};
@@ -60,6 +61,7 @@
 //!             Output::Send(_) => unreachable!("nobody else is there"),
 //!             Output::AppendEmpty(_) | Output::Commit(_) | Output::ReadIndex { .. } | Output::Leader { .. } => {}
 //!             Output::AppendConfiguration(_) => unreachable!("nobody has asked for a change"),
+//!             Output::InstallSnapshot(_) => unreachable!("nobody is there to send one"),
 //!         }
 //!     }
 //!     if raft.role() == Role::Leader && proposed.is_none() {
@@ -89,6 +91,7 @@ mod quorum;
 mod random;
 mod reading;
 mod replication;
+mod snapshot;
 mod stable;
 mod suspect;
 mod terms;
@@ -106,6 +109,7 @@ pub use output::{HardState, LogView, Output, Persist, Restored, Token};
 pub use progress::Flow;
 pub use quorum::VoteResult;
 pub use reading::ReadTicket;
+pub use snapshot::Snapshot;
 
 use crate::config::{MAX_COUNTER, MAX_MEMBERS, PATIENCE, PATIENCE_SPREAD};
 use crate::id::{Incarnation, Index, NodeId, Term};
@@ -119,6 +123,7 @@ use quorum::Quorum;
 use random::Random;
 use reading::Reading;
 use replication::Leading;
+use snapshot::Receiving;
 use stable::Stable;
 use timer::{Timer, Timers};
 
@@ -165,6 +170,29 @@ pub struct PeerProgress {
     pub heard: Instant,
 }
 
+/// What was taken from a message, and is to be kept by the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// Nothing.
+    Nothing,
+    /// These of its entries, in the place of any that the log had at or after the first.
+    Entries {
+        /// The first of them.
+        first: Index,
+        /// The last of them.
+        last: Index,
+    },
+    /// Its rows, behind those of the same snapshot that were taken before, in the place of all others. They need not be on
+    /// stable storage. Of a message to a witness, the configuration.
+    Rows,
+}
+
+impl Taken {
+    fn entries(taken: Option<(Index, Index)>) -> Self {
+        taken.map_or(Self::Nothing, |(first, last)| Self::Entries { first, last })
+    }
+}
+
 /// One member of a Raft group: a state machine without I/O, clock or allocation. About 6 KiB.
 ///
 /// See the [module](self) for how it is driven.
@@ -198,6 +226,7 @@ pub struct Raft {
     following: Following,
     leading: Leading,
     reading: Reading,
+    receiving: Option<Receiving>,
     /// By slot.
     peers: [Peer; MAX_MEMBERS + 1],
     timers: Timers,
@@ -266,6 +295,7 @@ impl Raft {
             following: Following { verified: restored.applied.index, ..Following::default() },
             leading: Leading::default(),
             reading: Reading::default(),
+            receiving: None,
             peers: [Peer::NEW; MAX_MEMBERS + 1],
             timers: Timers::new(),
             attention: Slots::NONE,
@@ -381,11 +411,10 @@ impl Raft {
 impl Raft {
     /// A message came. `entries` are those that follow an [`Body::Append`], read from the headers of their frames, and
     /// `configurations` what those of them hold that are of kind *configuration*, in their order; there are none with any
-    /// other.
+    /// other, but the one that a message to a witness announces.
     ///
-    /// Returns the first and last index of the entries that were **taken** from the message, if any were. The caller
-    /// keeps the frames of exactly these, in the place of any that it had at or after the first; a later
-    /// [`Output::Persist`] says when to write them.
+    /// Returns what was **taken** from the message. The caller keeps exactly that; a later [`Output::Persist`] says when to
+    /// write it.
     ///
     /// # Errors
     ///
@@ -397,12 +426,12 @@ impl Raft {
         entries: &[EntryMeta],
         configurations: &[Placed],
         view: &impl LogView,
-    ) -> Result<Option<(Index, Index)>, Rejected> {
+    ) -> Result<Taken, Rejected> {
         self.admit(message, entries, configurations)?;
         let slot = self.sender(now, message)?;
         self.founding.hear(message);
         if self.check_term(now, slot, message) == Standing::Done {
-            return Ok(None);
+            return Ok(Taken::Nothing);
         }
         match (message.body, self.role) {
             (Body::Vote { last, .. } | Body::FoundingVote { last, .. }, _) => {
@@ -415,7 +444,7 @@ impl Raft {
             _ => return self.step_follower(now, slot, message, Appended { entries, configurations }, view),
         }
         self.conclude(now);
-        Ok(None)
+        Ok(Taken::Nothing)
     }
 
     /// Time has passed. May be called at any time, and is to be called at [`next_deadline`](Self::next_deadline).
@@ -491,8 +520,12 @@ impl Raft {
         if term.0.max(body.highest()) > MAX_COUNTER {
             return Err(Rejected::OutOfRange);
         }
-        if matches!(body, Body::AppendTerms { .. }) != self.is_witness && body.is_append() {
+        if body.is_for_witness() != self.is_witness && body.is_append() {
             return Err(Rejected::Witness);
+        }
+        if let Some((Snapshot { last, .. }, _)) = snapshot::announced(&body) {
+            let is_past = last.term <= term && entries.is_empty();
+            return if is_past { snapshot::check(&body, configurations) } else { Err(Rejected::Rows) };
         }
         if let Body::AppendTerms { .. } = body {
             return witness::check_terms(message, configurations);
@@ -545,6 +578,9 @@ impl Raft {
         }
         if let Some(entry) = self.configuration_entry.take() {
             return Some(Output::AppendConfiguration(entry));
+        }
+        if let Some(last) = self.complete_snapshot(view) {
+            return Some(Output::InstallSnapshot(last));
         }
         if let Some(write) = self.stable.poll() {
             return Some(Output::Persist(write));
@@ -603,6 +639,7 @@ impl Raft {
             Owed::AppendRejected => (term, Body::AppendRejected { rejected, hint }),
             Owed::TimeoutNow => (term, Body::TimeoutNow),
             Owed::Cleared => (term, self.cleared(slot)?),
+            Owed::SnapshotTaken => (term, self.snapshot_taken()?),
             Owed::Vote | Owed::VoteGranted | Owed::AppendAccepted => unreachable!("returned above"),
         })
     }

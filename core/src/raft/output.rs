@@ -3,7 +3,8 @@
 use super::error::RestoreError;
 use super::message::{LogPosition, Message};
 use super::reading::ReadTicket;
-use crate::config::MAX_COUNTER;
+use super::snapshot::Snapshot;
+use crate::config::{MAX_COUNTER, MAX_SNAPSHOT_ROWS};
 use crate::id::{Index, NodeId, Term};
 use serde::{Deserialize, Serialize};
 
@@ -22,13 +23,16 @@ pub struct HardState {
     pub suspect: bool,
 }
 
-/// One atomic write. The parts take effect in this order: hard state, truncation, append.
+/// One atomic write. The parts take effect in this order: hard state, snapshot, truncation, append.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Persist {
     /// To be given to `handle_persisted` when the write, and every one before it, is on stable storage.
     pub token: Token,
     /// The hard state, where it changed.
     pub hard_state: Option<HardState>,
+    /// The log is to begin after this entry, and to hold nothing yet; the rows that were installed are to be the checkpoint,
+    /// in the place of all that it has. See [`Output::InstallSnapshot`].
+    pub install: Option<LogPosition>,
     /// Entries at and after this index are to be removed, where some are.
     pub truncate_from: Option<Index>,
     /// Entries to be written, where some are: first and last index, both included. The host holds their frames.
@@ -42,7 +46,9 @@ pub enum Output {
     Persist(Persist),
     /// Send this to `Message::to`. **All that it depends on is durable already**: it may leave at once. For a
     /// [`Body::Append`](super::Body::Append) the host attaches the frames `prev.index + 1 ..= prev.index + count`; they
-    /// need not be durable on this node. It may be lost or repeated.
+    /// need not be durable on this node. With a [`Body::SnapshotRows`](super::Body::SnapshotRows) go the rows
+    /// `first .. first + count` of [`LogView::snapshot`], and with what announces a configuration to a witness goes that.
+    /// It may be lost or repeated.
     Send(Message),
     /// The entries up to this index are committed: durable on a majority. Apply them in order. The write that holds them
     /// was polled before, but need not be durable on this node yet.
@@ -53,6 +59,10 @@ pub enum Output {
     /// This leader has appended the [configuration](super::Raft::configuration) that is in force now. Make its frame, of kind
     /// *configuration*; the [`Persist`] that covers it comes after this.
     AppendConfiguration(LogPosition),
+    /// All rows of the snapshot as of this entry are there: put them into the applied state, then call
+    /// [`handle_installed`](super::Raft::handle_installed), before anything else. They are written by the
+    /// [`Persist`] after that. If they turn out to be damaged, this node has to stop: its disk is as it was.
+    InstallSnapshot(LogPosition),
     /// Reads up to and with this ticket are not stale once the entries up to this index are applied. Needs no durability.
     ReadIndex {
         /// The last of the reads, as [`read_index`](super::Raft::read_index) gave it.
@@ -70,7 +80,26 @@ pub enum Output {
 }
 
 /// The part of the log that is on stable storage, read-only: the machine keeps what is newer itself.
+///
+/// A store may forget the log's oldest entries at any time, if a checkpoint of the applied state that covers them is on
+/// stable storage.
 pub trait LogView {
+    /// The first entry that the log still holds, or will: its horizon.
+    fn first(&self) -> Index {
+        Index(1)
+    }
+
+    /// A checkpoint on stable storage that can be sent: the same one while it is being sent, if that is possible. One
+    /// that ends before the horizon helps nobody.
+    fn snapshot(&self) -> Option<Snapshot> {
+        None
+    }
+
+    /// Rows of it in one message, 1 to [`MAX_SNAPSHOT_ROWS`].
+    fn rows_at_once(&self) -> u16 {
+        MAX_SNAPSHOT_ROWS as u16
+    }
+
     /// The term of the entry at `index`, if the log still holds it. Asked only of entries that are durable and not about
     /// to be removed, and rarely: the machine remembers the newest
     /// [`MAX_TERM_RUNS`](crate::config::MAX_TERM_RUNS) changes of term.
@@ -83,7 +112,9 @@ pub trait LogView {
 pub struct Restored {
     /// The hard state last written; the default if none ever was.
     pub hard_state: HardState,
-    /// The last entry of the log.
+    /// The entry before the first that the log still holds. What it was is part of the applied state.
+    pub base: LogPosition,
+    /// The last entry of the log; `base` if it holds none.
     pub last: LogPosition,
     /// The last entry that was applied to the restored state; it was committed.
     pub applied: LogPosition,
@@ -97,6 +128,7 @@ impl Default for Restored {
     fn default() -> Self {
         Self {
             hard_state: HardState::default(),
+            base: LogPosition::default(),
             last: LogPosition::default(),
             applied: LogPosition::default(),
             suspect: true,
@@ -107,12 +139,15 @@ impl Default for Restored {
 impl Restored {
     /// Whether the parts go together.
     pub(super) fn check(&self) -> Result<(), RestoreError> {
-        let Self { hard_state, last, applied, .. } = *self;
+        let Self { hard_state, base, last, applied, .. } = *self;
         if hard_state.term.0.max(last.index.0) > MAX_COUNTER {
             return Err(RestoreError::OutOfRange);
         }
         if last.term > hard_state.term || (last.index == Index::ZERO) != (last.term == Term::ZERO) {
             return Err(RestoreError::HardStateLost);
+        }
+        if base.index > applied.index {
+            return Err(RestoreError::LogHeadLost);
         }
         let same = applied.index == last.index;
         if applied.index > last.index || applied.term > last.term || same && applied.term != last.term {

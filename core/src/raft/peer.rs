@@ -97,10 +97,12 @@ pub(super) enum Owed {
     TimeoutNow,
     /// Word that it is no longer suspect.
     Cleared,
+    /// How much of a snapshot is there.
+    SnapshotTaken,
 }
 
 impl Owed {
-    const ALL: [Self; 13] = [
+    const ALL: [Self; 14] = [
         Self::Heartbeat,
         Self::HeartbeatReply,
         Self::NewerTerm,
@@ -114,6 +116,7 @@ impl Owed {
         Self::AppendRejected,
         Self::TimeoutNow,
         Self::Cleared,
+        Self::SnapshotTaken,
     ];
 }
 

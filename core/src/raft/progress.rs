@@ -1,6 +1,7 @@
 //! What a leader knows of one peer's log, and what it may send it.
 
 use super::message::LogPosition;
+use super::snapshot::Snapshot;
 use crate::config::{MAX_APPEND_ENTRIES, MAX_INFLIGHT_ENTRIES};
 use crate::id::Index;
 
@@ -11,6 +12,8 @@ pub enum Flow {
     Probe,
     /// The logs agree: appends are sent ahead of their answers.
     Replicate,
+    /// What the peer lacks is behind the horizon: it is sent rows of a snapshot, one message at a time.
+    Snapshot,
 }
 
 /// A leader's view of one peer.
@@ -21,8 +24,10 @@ pub(super) struct Progress {
     /// The next entry to send: `matched < next`. While replicating, all before it were sent.
     next: Index,
     flow: Flow,
-    /// While probing: the append before `next` that waits for its answer.
+    /// While probing: the append before `next` that waits for its answer. Also the rows that do.
     probe: Option<Probe>,
+    /// The snapshot that it is sent.
+    transfer: Option<Transfer>,
     /// The commit index that the last append told.
     told_commit: Index,
     /// The next append is sent even if it is empty, for its answer.
@@ -37,6 +42,14 @@ pub(super) struct Progress {
 struct Probe {
     /// Entries that it carried.
     count: u64,
+}
+
+/// A snapshot on its way.
+#[derive(Clone, Copy, Debug)]
+struct Transfer {
+    snapshot: Snapshot,
+    /// The peer has the rows before this one.
+    next: u32,
 }
 
 /// What had been sent when a heartbeat was. Its answer shows whether that has arrived.
@@ -79,6 +92,7 @@ impl Progress {
             next,
             flow: Flow::Probe,
             probe: None,
+            transfer: None,
             told_commit: Index::ZERO,
             ask: false,
             watch: None,
@@ -104,6 +118,7 @@ impl Progress {
         let waiting = last.0.saturating_sub(prev.0);
         let count = match self.flow {
             Flow::Probe if self.probe.is_some() => return None,
+            Flow::Snapshot => unreachable!("rows are to be sent"),
             Flow::Probe => waiting,
             Flow::Replicate => waiting.min(limit.in_flight.saturating_sub(prev.0 - self.matched.0)),
         };
@@ -121,6 +136,42 @@ impl Progress {
         match self.flow {
             Flow::Probe => self.probe = Some(Probe { count: batch.count }),
             Flow::Replicate => self.next = self.next.plus(batch.count),
+            Flow::Snapshot => unreachable!("rows are sent"),
+        }
+    }
+
+    /// Whether it is sent a snapshot. It is no longer when it has the entry before the `horizon`, or a later one.
+    pub(super) fn is_behind(&mut self, horizon: Index) -> bool {
+        if self.flow == Flow::Snapshot && self.matched > Index::ZERO && self.matched.next() >= horizon {
+            (self.flow, self.probe, self.transfer) = (Flow::Replicate, None, None);
+            self.next = self.matched.next();
+        }
+        self.flow == Flow::Snapshot
+    }
+
+    /// The first row to send now and how many, of the snapshot that there is; `None` while rows wait for their answer. No
+    /// rows are left when the peer has them all, and has not said yet that they are on its disk.
+    pub(super) fn rows_to_send(&mut self, snapshot: Snapshot, at_once: u16) -> Option<(u32, u16)> {
+        let same = self.transfer.filter(|transfer| transfer.snapshot == snapshot && self.flow == Flow::Snapshot);
+        let transfer = same.unwrap_or(Transfer { snapshot, next: 0 });
+        if same.is_none() {
+            (self.flow, self.probe, self.transfer) = (Flow::Snapshot, None, Some(transfer));
+        }
+        if self.probe.is_some() {
+            return None;
+        }
+        self.probe = Some(Probe { count: 0 });
+        Some((transfer.next, (snapshot.rows - transfer.next).min(at_once.into()) as u16))
+    }
+
+    /// The peer has the rows before `next` of the snapshot as of `last`. What it has said already is a late or a repeated
+    /// answer, on which nothing may be sent: each of those would make another.
+    pub(super) fn rows_taken(&mut self, last: LogPosition, next: u32) {
+        let Some(transfer) = self.transfer.as_mut().filter(|transfer| transfer.snapshot.last == last) else { return };
+        let next = next.min(transfer.snapshot.rows);
+        if next != transfer.next {
+            transfer.next = next;
+            self.probe = None;
         }
     }
 
@@ -149,6 +200,7 @@ impl Progress {
         match self.flow {
             Flow::Probe => self.probe.is_some() && rejected == self.next.prev() && rejected > self.matched,
             Flow::Replicate => rejected > self.matched && rejected < self.next,
+            Flow::Snapshot => false,
         }
     }
 
@@ -157,9 +209,10 @@ impl Progress {
         *self = Self { matched: self.matched, ..Self::new(agreed.index.max(self.matched).next()) };
     }
 
-    /// What was sent and not answered may be lost: probe after what matches.
+    /// What was sent and not answered may be lost: probe after what matches, or where it was probed last.
     pub(super) fn restart(&mut self) {
-        *self = Self { matched: self.matched, ..Self::new(self.matched.next()) };
+        let next = if self.flow == Flow::Replicate { self.matched.next() } else { self.next };
+        *self = Self { matched: self.matched, ..Self::new(next) };
     }
 
     /// The peer cannot be reached: probe, when it can be.
@@ -182,8 +235,8 @@ impl Progress {
         let Some(oldest) = self.watch.take_if(|watch| watch.round <= round) else { return };
         let watch = newest.unwrap_or(oldest);
         match self.flow {
-            Flow::Probe if watch.probed => self.probe = None,
-            Flow::Probe => {}
+            Flow::Probe | Flow::Snapshot if watch.probed => self.probe = None,
+            Flow::Probe | Flow::Snapshot => {}
             Flow::Replicate if verified.next() < watch.next => self.restart(),
             Flow::Replicate => self.ask = self.matched.next() < watch.next,
         }

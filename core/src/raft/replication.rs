@@ -6,13 +6,26 @@ use super::faults::Fault;
 use super::message::{Body, LogPosition, Message};
 use super::output::LogView;
 use super::peer::{Owed, OwedSet};
-use super::progress::Limit;
+use super::progress::{Batch, Limit};
 use super::quorum::{Majority, Quorum};
 use super::timer::Timer;
 use super::{Raft, Role};
 use crate::config::{HEARTBEAT, PATIENCE};
 use crate::id::Index;
 use crate::time::Instant;
+
+/// What a peer is to be sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Next {
+    /// Entries, or the question whether `prev` matches.
+    Entries {
+        /// The entry before them.
+        prev: LogPosition,
+        batch: Batch,
+    },
+    /// A snapshot: what it lacks is behind the horizon.
+    Snapshot,
+}
 
 /// What a leader needs to know of its own leadership.
 #[derive(Clone, Copy, Debug, Default)]
@@ -103,9 +116,8 @@ impl Raft {
                 self.handle_suspect(slot, start, matched)?;
                 self.handle_answered(slot, round, verified);
             }
-            Body::Append { .. } | Body::AppendTerms { .. } | Body::Heartbeat { .. } => {
-                return Err(Rejected::SecondLeader { term: self.term() });
-            }
+            Body::SnapshotTaken { last, next } => self.peers[slot].progress.rows_taken(last, next),
+            body if body.is_of_leader() => return Err(Rejected::SecondLeader { term: self.term() }),
             // Answers to what this node asked before it led.
             _ => {}
         }
@@ -185,14 +197,25 @@ impl Raft {
         if self.configuration().sets.witnesses.contains(slot) {
             return self.terms_request(slot, view);
         }
-        let (last, commit) = (self.last().index, self.commit);
-        let progress = &mut self.peers[slot].progress;
-        let batch = progress.sendable(last, commit, Limit::ENTRIES)?;
-        // Without that term the peer is behind the horizon: appends cannot serve it.
-        let term = self.stable.term(batch.prev, view)?;
-        progress.sent(batch, commit);
-        let prev = LogPosition { index: batch.prev, term };
+        let Next::Entries { prev, batch } = self.next_for(slot, self.last().index, Limit::ENTRIES, view)? else {
+            return self.snapshot_request(slot, view);
+        };
+        let commit = self.commit;
+        self.peers[slot].progress.sent(batch, commit);
         Some(Body::Append { prev, count: batch.count as u16, commit })
+    }
+
+    /// What a peer is to be sent next, if anything, of a log that ends at `last` for it.
+    pub(super) fn next_for(&mut self, slot: usize, last: Index, limit: Limit, view: &impl LogView) -> Option<Next> {
+        let (commit, horizon) = (self.commit, self.horizon(view));
+        let progress = &mut self.peers[slot].progress;
+        if progress.is_behind(horizon) {
+            return Some(Next::Snapshot);
+        }
+        let batch = progress.sendable(last, commit, limit)?;
+        let term = self.stable.term(batch.prev, view).filter(|_| batch.prev.next() >= horizon);
+        let entries = |term| Next::Entries { prev: LogPosition { index: batch.prev, term }, batch };
+        Some(term.map_or(Next::Snapshot, entries))
     }
 
     pub(super) fn heartbeat(&mut self, slot: usize) -> Body {

@@ -19,11 +19,15 @@ pub(super) struct Stable {
     hard_state_durable: HardState,
     hard_state_changed: bool,
     terms: TermRuns,
+    /// The store is asked of no entry before this one, which was the last of a snapshot, or of what the log has lost.
+    base: LogPosition,
     last: LogPosition,
     /// Entries up to here are part of a write that was handed out.
     written: Index,
     /// Entries up to here are on stable storage.
     durable: Index,
+    /// The next write makes the log begin after this entry.
+    install: Option<LogPosition>,
     /// The next write removes the entries from here on.
     truncate_from: Option<Index>,
     open: Deque<OpenWrite, MAX_OPEN_WRITES>,
@@ -52,9 +56,11 @@ impl Stable {
             hard_state_durable: restored.hard_state,
             hard_state_changed: suspect != restored.hard_state.suspect,
             terms,
+            base: restored.base,
             last: restored.last,
             written: restored.last.index,
             durable: restored.last.index,
+            install: None,
             truncate_from: None,
             open: Deque::new(),
             issued: Token::default(),
@@ -63,6 +69,11 @@ impl Stable {
 
     pub(super) fn hard_state(&self) -> HardState {
         self.hard_state
+    }
+
+    /// The entry before the first that the log may hold.
+    pub(super) fn base(&self) -> LogPosition {
+        self.base
     }
 
     pub(super) fn last(&self) -> LogPosition {
@@ -105,7 +116,10 @@ impl Stable {
         if index == Index::ZERO {
             return Some(Term::ZERO);
         }
-        if index > self.last.index {
+        if index == self.base.index {
+            return Some(self.base.term);
+        }
+        if index < self.base.index || index > self.last.index {
             return None;
         }
         // What is not remembered here is durable, so the store has it as it is now: see `can_append`.
@@ -180,11 +194,25 @@ impl Stable {
         self.last = last;
     }
 
+    /// The log begins after `last` and holds nothing: a snapshot has taken the place of what it had. Of that, the entries up to
+    /// `committed` are part of the snapshot, and count as durable until it is. `early` is the planted mistake.
+    pub(super) fn install(&mut self, last: LogPosition, committed: Index, early: bool) {
+        (self.install, self.truncate_from) = (Some(last), None);
+        self.terms = TermRuns::default();
+        self.terms.push(last.index, last.term);
+        (self.base, self.last, self.written) = (last, last, last.index);
+        self.durable = if early { last.index } else { self.durable.min(committed) };
+        for write in self.open.iter_mut() {
+            write.durable = write.durable.min(committed);
+        }
+    }
+
     /// The next write: all that has changed since the one before. `None` if nothing has, or if [`MAX_OPEN_WRITES`] are
     /// open.
     pub(super) fn poll(&mut self) -> Option<Persist> {
         let has_entries = self.written < self.last.index;
-        if !has_entries && !self.hard_state_changed && self.truncate_from.is_none() || self.open.is_full() {
+        let changes_log = has_entries || self.truncate_from.is_some() || self.install.is_some();
+        if !changes_log && !self.hard_state_changed || self.open.is_full() {
             return None;
         }
         self.issued = Token(self.issued.0 + 1);
@@ -193,7 +221,8 @@ impl Stable {
         self.written = self.last.index;
         let write = OpenWrite { token: self.issued, hard_state, durable: self.written };
         assert!(self.open.push_back(write).is_ok(), "there is room");
-        Some(Persist { token: self.issued, hard_state, truncate_from: self.truncate_from.take(), append })
+        let (install, truncate_from) = (self.install.take(), self.truncate_from.take());
+        Some(Persist { token: self.issued, hard_state, install, truncate_from, append })
     }
 
     /// Takes the report that `token` and all writes before it are on stable storage. A repeated report changes nothing.

@@ -14,7 +14,8 @@ use super::output::LogView;
 use super::peer::Owed;
 use super::progress::{Flow, Limit};
 use super::quorum::VoteResult;
-use super::{Raft, Role};
+use super::replication::Next;
+use super::{Raft, Role, Taken};
 use crate::config::{MAX_SENT_RUNS, PATIENCE};
 use crate::id::Index;
 use crate::time::Instant;
@@ -52,10 +53,10 @@ impl Raft {
         runs: &[LogPosition; MAX_SENT_RUNS],
         configurations: &[Placed],
         view: &impl LogView,
-    ) -> Result<Option<(Index, Index)>, Rejected> {
+    ) -> Result<Taken, Rejected> {
         if !self.agrees(prev, view)? {
             self.refuse_append(slot, prev, view);
-            return Ok(None);
+            return Ok(Taken::Nothing);
         }
         let told = runs.iter().filter(|run| run.index > Index::ZERO);
         let ends = told.clone().skip(1).map(|next| next.index.prev()).chain([last]);
@@ -78,7 +79,7 @@ impl Raft {
         let verified = taken.map_or(agreed.index, |(_, last)| last);
         self.following.verified = self.following.verified.max(verified);
         self.owe(self.leader_slot().unwrap_or(slot), Owed::AppendAccepted);
-        Ok(taken)
+        Ok(Taken::entries(taken))
     }
 
     /// Up to where, and at most to `last`, the log equals the leader's, whose runs of one term end as `told`; they agree
@@ -115,8 +116,9 @@ impl Raft {
     /// What the witness is told next, if anything.
     pub(super) fn terms_request(&mut self, slot: usize, view: &impl LogView) -> Option<Body> {
         let (end, commit) = (self.last_on_a_disk(), self.commit);
-        let mut batch = self.peers[slot].progress.sendable(end, commit, Limit::TERMS)?;
-        let prev = LogPosition { index: batch.prev, term: self.stable.term(batch.prev, view)? };
+        let Next::Entries { prev, mut batch } = self.next_for(slot, end, Limit::TERMS, view)? else {
+            return self.snapshot_terms(slot, view);
+        };
         let (mut last, mut runs) = (prev.index, [LogPosition::default(); MAX_SENT_RUNS]);
         for told in &mut runs {
             let Some(run) = self.stable.run(last.next(), end, view) else { break };

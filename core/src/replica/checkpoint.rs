@@ -6,7 +6,7 @@ use super::members::{MAX_MEMBERS_LEN, Members};
 use super::memory::Memory;
 use super::state::{MemoryTooSmall, State};
 use super::topics::Topic;
-use crate::config::{MAX_EVENT_PAYLOAD, MAX_TOPIC, Parameters};
+use crate::config::{MAX_EVENT_PAYLOAD, MAX_FRAME_PAYLOAD, MAX_SNAPSHOT_ROWS, MAX_TOPIC, Parameters};
 use crate::dedup::Producer;
 use crate::digest::Digest;
 use crate::id::{LogTime, Offset, TopicId};
@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 pub const MAX_ROW_LEN: usize = 1 + Producer::MAX_LEN;
 const _: () = assert!(1 + 1 + MAX_TOPIC + 10 <= MAX_ROW_LEN);
 const _: () = assert!(MAX_MEMBERS_LEN < MAX_ROW_LEN);
+const _: () = assert!(MAX_SNAPSHOT_ROWS * (5 + 2 + MAX_ROW_LEN) <= MAX_FRAME_PAYLOAD, "with their keys and lengths");
 
 /// The format of the rows' values.
 const FORMAT: u8 = 1;

@@ -47,7 +47,7 @@ use crate::dedup::Producer;
 use crate::id::{Index, LogTime, NodeId, ProducerId, Term, TopicId};
 use crate::raft::{
     self, Change, ChangeError, EntryMeta, Fault, Faults, LogPosition, LogView, Message, Placed, ProposeError, Raft,
-    ReadError, ReadTicket, Rejected, Role, Token, TransferError, Transition,
+    ReadError, ReadTicket, Rejected, Role, Taken, Token, TransferError, Transition,
 };
 use crate::time::Instant;
 use crate::wire::Batch;
@@ -84,9 +84,10 @@ pub struct Replica<M: Memory> {
 
 impl<M: Memory> Replica<M> {
     fn start(options: Options, state: State<M>, log: RestoredLog, now: Instant) -> Result<Self, RestoreError> {
-        let RestoredLog { hard_state, last, suspect, .. } = log;
-        let restored = raft::Restored { hard_state, last, applied: state.applied, suspect };
+        let RestoredLog { hard_state, base, last, suspect, .. } = log;
         let raft::RaftOptions { node, is_witness, faults, .. } = options.raft;
+        let applied = if is_witness { base } else { state.applied };
+        let restored = raft::Restored { hard_state, base, last, applied, suspect };
         let mut replica = Self {
             raft: Raft::new(options.raft, &restored, now)?,
             clock: LogClock::new(log.last_log_time.max(state.log_time)),
@@ -109,8 +110,7 @@ impl<M: Memory> Replica<M> {
     /// A member said something. `entries` describes the frames that followed an append, one each, and `configurations` what
     /// those of kind *configuration* hold.
     ///
-    /// Returns the first and last index of the entries that were taken from the message, if any were: the host keeps
-    /// the frames of exactly these, in the place of any that it had at or after the first.
+    /// Returns what was taken from the message: the host keeps exactly that.
     ///
     /// # Errors
     ///
@@ -123,7 +123,7 @@ impl<M: Memory> Replica<M> {
         entries: &[EntryMeta],
         configurations: &[Placed],
         log: &impl LogView,
-    ) -> Result<Option<(Index, Index)>, Rejected> {
+    ) -> Result<Taken, Rejected> {
         self.now = now;
         let taken = self.raft.handle_message(now, message, entries, configurations, log)?;
         if let Some(&mut wall_us) = { message.body }.wall_us() {
@@ -310,6 +310,7 @@ impl<M: Memory> Replica<M> {
                     let first = core::mem::replace(&mut self.given_out, last).next();
                     Output::Apply { first, last }
                 }
+                raft::Output::InstallSnapshot(last) => Output::InstallSnapshot(last),
                 raft::Output::ReadIndex { ticket, index } => Output::ReadIndex { ticket, index },
                 raft::Output::Leader { term, leader } => Output::Leader { term, leader },
             };
@@ -341,6 +342,34 @@ impl<M: Memory> Replica<M> {
             return Err(ApplyError::NotCommitted { commit });
         }
         self.state.apply(entry, outcomes)
+    }
+
+    /// Puts the rows of the snapshot that [`Output::InstallSnapshot`] has asked for into the place of the applied state: all of
+    /// them, in ascending order of their keys.
+    ///
+    /// # Errors
+    ///
+    /// The rows are damaged, or of another snapshot. The applied state is gone: this replica is to be dropped. What is on
+    /// the disk is as it was.
+    pub fn install_snapshot<'a>(
+        &mut self,
+        now: Instant,
+        last: LogPosition,
+        rows: impl IntoIterator<Item = (RowKey, &'a [u8])>,
+    ) -> Result<(), RestoreError> {
+        self.now = now;
+        self.state.clear();
+        let mut meta = None;
+        for (key, value) in rows {
+            meta = self.state.restore_row(key, value)?.or(meta);
+        }
+        let meta = meta.filter(|meta| meta.applied == last).ok_or(RestoreError::MetaMissing)?;
+        self.state.restore_rest(&meta)?;
+        self.clock.follow(self.state.log_time);
+        self.given_out = last.index;
+        self.raft.handle_installed(now, self.state.members.placed());
+        self.settle();
+        Ok(())
     }
 
     /// The next row of the applied state that has changed since it was last polled, its value in the front of

@@ -21,7 +21,9 @@ pub enum Output {
     Persist(Persist),
     /// Send this to `Message::to`. **All that it depends on is durable already**: it may leave at once. After a
     /// [`Body::Append`](crate::raft::Body::Append) come the frames of the entries
-    /// `prev.index + 1 ..= prev.index + count`, which need not be durable on this node. It may be lost or repeated.
+    /// `prev.index + 1 ..= prev.index + count`, which need not be durable on this node; after a
+    /// [`Body::SnapshotRows`](crate::raft::Body::SnapshotRows) the rows `first .. first + count` of the checkpoint that
+    /// [`LogView::snapshot`](crate::raft::LogView::snapshot) has told. It may be lost or repeated.
     Send(Message),
     /// These entries are durable on a majority: give each of them, in order, to
     /// [`Replica::apply`](super::Replica::apply). They need not be durable on this node, and nothing but apply has to
@@ -32,6 +34,10 @@ pub enum Output {
         /// The last of them.
         last: Index,
     },
+    /// All rows of the snapshot as of this entry have come: give them to
+    /// [`Replica::install_snapshot`](super::Replica::install_snapshot), before anything else is done. They are written by
+    /// the `Persist` after that, in the place of the checkpoint's.
+    InstallSnapshot(LogPosition),
     /// Reads up to and with this ticket are not stale once the entries up to this index are applied: see
     /// [`Replica::read_index`](super::Replica::read_index).
     ReadIndex {

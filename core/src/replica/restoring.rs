@@ -13,7 +13,9 @@ use crate::time::Instant;
 pub struct RestoredLog {
     /// The hard state last written.
     pub hard_state: HardState,
-    /// The last entry.
+    /// The entry before the first that the log holds.
+    pub base: LogPosition,
+    /// The last entry; `base` if the log holds none.
     pub last: LogPosition,
     /// The log time of the last entry.
     pub last_log_time: LogTime,
@@ -24,8 +26,8 @@ pub struct RestoredLog {
 
 impl Default for RestoredLog {
     fn default() -> Self {
-        let Restored { hard_state, last, suspect, .. } = Restored::default();
-        Self { hard_state, last, last_log_time: LogTime::ZERO, suspect }
+        let Restored { hard_state, base, last, suspect, .. } = Restored::default();
+        Self { hard_state, base, last, last_log_time: LogTime::ZERO, suspect }
     }
 }
 

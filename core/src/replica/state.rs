@@ -96,6 +96,15 @@ impl<M: Memory> State<M> {
         })
     }
 
+    /// Forgets all that was applied.
+    pub(super) fn clear(&mut self) {
+        self.producers.clear();
+        self.topics.clear();
+        (self.applied, self.log_time, self.events) = (LogPosition::default(), LogTime::ZERO, 0);
+        (self.history, self.drained) = (Digest::new(0), LogPosition::default());
+        (self.members, self.proposed) = (Members::default(), Proposed::new());
+    }
+
     /// Equal on all nodes that have applied the same entries.
     pub(super) fn hash(&self) -> u64 {
         let digest = self

@@ -73,6 +73,10 @@ impl<M: DerefMut<Target = [TopicSlot]>> Topics<M> {
         Ok(Self { table: Table::new(memory, limit, seed)? })
     }
 
+    pub(super) fn clear(&mut self) {
+        self.table.clear();
+    }
+
     pub(super) const fn len(&self) -> u32 {
         self.table.len()
     }

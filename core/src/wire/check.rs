@@ -12,7 +12,7 @@ use super::message::{
 use super::status::{MemberStatus, NodeStatus, Status};
 use crate::config::{
     MAX_ADDRESS, MAX_APPEND_ENTRIES, MAX_BATCH_EVENTS, MAX_COUNTER, MAX_COUNTER_NAME, MAX_LISTED_COUNTERS,
-    MAX_LISTED_TOPICS, MAX_MEMBERS, MAX_TEXT, MAX_TOPIC,
+    MAX_LISTED_TOPICS, MAX_MEMBERS, MAX_SNAPSHOT_ROWS, MAX_TEXT, MAX_TOPIC,
 };
 use crate::id::NodeId;
 use crate::raft::{self, Body, LogPosition};
@@ -275,6 +275,13 @@ impl Check for raft::Message {
                 runs.into_iter().try_for_each(position)?;
                 position(prev).and(counters([last.0, configuration.0, commit.0]))
             }
+            Body::SnapshotRows { last, first, count, rows } => {
+                range(usize::from(count) <= MAX_SNAPSHOT_ROWS)?;
+                range(first.checked_add(count.into()).is_some_and(|end| end <= rows))?;
+                position(last)
+            }
+            Body::SnapshotTaken { last, .. } => position(last),
+            Body::SnapshotTerms { last, configuration } => position(last).and(counters([configuration.0])),
             Body::AppendAccepted { matched } => counters([matched.0]),
             Body::AppendRejected { rejected, hint } => counters([rejected.0]).and(position(hint)),
             Body::Heartbeat { commit, round } => counters([commit.0, round]),

@@ -3,7 +3,7 @@
 use eventstream_core::id::{Incarnation, Index, LogTime, NodeId, Term};
 use eventstream_core::raft::{
     Body, Configuration, EntryMeta, Faults, HardState, LogPosition, LogView, Member, Message, Output, Persist, Placed,
-    Raft, RaftOptions, Rejected, Restored,
+    Raft, RaftOptions, Rejected, Restored, Snapshot, Taken,
 };
 use eventstream_core::time::Instant;
 use std::collections::VecDeque;
@@ -17,15 +17,34 @@ pub struct Disk {
     pub configurations: Vec<Placed>,
     /// Entries that were applied to the checkpoint.
     pub applied: usize,
+    /// Entries that are forgotten, but for their place; of the last of them the term is known.
+    pub base: usize,
+    /// A checkpoint that can be sent.
+    pub snapshot: Option<Snapshot>,
 }
 
 impl LogView for Disk {
+    fn first(&self) -> Index {
+        Index(self.base as u64 + 1)
+    }
+
+    fn snapshot(&self) -> Option<Snapshot> {
+        self.snapshot
+    }
+
     fn term(&self, index: Index) -> Option<Term> {
-        self.log.get((index.0 as usize).checked_sub(1)?).copied()
+        let place = (index.0 as usize).checked_sub(1).filter(|&place| place + 1 >= self.base)?;
+        self.log.get(place).copied()
     }
 }
 
 impl Disk {
+    /// Forgets the entries up to `base`, and can send a checkpoint of so many rows that covers them.
+    pub fn trim(&mut self, base: usize, rows: u32) {
+        (self.base, self.applied) = (base, self.applied.max(base));
+        self.snapshot = Some(Snapshot { last: self.position(base), rows });
+    }
+
     pub fn new(term: u64, vote: Option<u16>, log: Vec<Term>) -> Self {
         let hard_state = HardState { term: Term(term), vote: vote.map(NodeId), suspect: false };
         Self { hard_state, log, ..Self::default() }
@@ -42,12 +61,17 @@ impl Disk {
     }
 
     pub fn restored(&self) -> Restored {
-        let applied = self.position(self.applied);
-        Restored { hard_state: self.hard_state, last: self.position(self.log.len()), applied, suspect: false }
+        let [base, applied, last] = [self.base, self.applied, self.log.len()].map(|index| self.position(index));
+        Restored { hard_state: self.hard_state, base, last, applied, suspect: false }
     }
 
     fn write(&mut self, write: &Write) {
         self.hard_state = write.persist.hard_state.unwrap_or(self.hard_state);
+        if let Some(last) = write.persist.install {
+            self.log = vec![last.term; last.index.0 as usize];
+            (self.base, self.applied) = (self.log.len(), self.log.len());
+            self.configurations.clear();
+        }
         if let Some(from) = write.persist.truncate_from {
             assert!((from.0 as usize) <= self.log.len(), "truncation of what was never written");
             self.log.truncate(from.0 as usize - 1);
@@ -97,6 +121,11 @@ pub struct Node {
     pub sent: VecDeque<Envelope>,
     /// Entries that were given out as committed.
     pub committed: usize,
+    /// Messages whose rows it took, since a snapshot was installed.
+    pub rows_taken: usize,
+    /// The configuration that the rows of a snapshot hold.
+    pub configuration_of_snapshot: Option<Placed>,
+    now: Instant,
     writes: VecDeque<Write>,
 }
 
@@ -155,6 +184,9 @@ impl Node {
             outputs: Vec::new(),
             sent: VecDeque::new(),
             committed: disk.applied,
+            rows_taken: 0,
+            configuration_of_snapshot: None,
+            now,
             writes: VecDeque::new(),
             disk,
         }
@@ -212,9 +244,18 @@ impl Node {
                     let configuration = *self.raft.configuration();
                     self.configurations.push(Placed { index: entry.index, configuration });
                 }
+                Output::InstallSnapshot(last) => {
+                    self.raft.handle_installed(self.now, self.configuration_of_snapshot);
+                    self.begin_after(last);
+                }
                 Output::Leader { .. } | Output::ReadIndex { .. } => {}
             }
         }
+    }
+
+    fn begin_after(&mut self, last: LogPosition) {
+        (self.log, self.committed) = (vec![last.term; last.index.0 as usize], last.index.0 as usize);
+        (self.configurations, self.rows_taken) = (Vec::new(), 0);
     }
 
     /// Writes that were handed out and are not finished.
@@ -226,6 +267,7 @@ impl Node {
     pub fn sync(&mut self, now: Instant) -> bool {
         let Some(write) = self.writes.pop_front() else { return false };
         self.disk.write(&write);
+        self.now = now;
         self.raft.handle_persisted(now, write.persist.token);
         self.poll();
         true
@@ -241,8 +283,14 @@ impl Node {
         let Envelope { message, entries, configurations } = envelope;
         // A witness is told terms: its entries are the test's affair.
         let told: &[_] = if let Body::AppendTerms { .. } = message.body { &[] } else { entries };
+        self.now = now;
         let taken = self.raft.handle_message(now, message, told, configurations, &self.disk)?;
-        if let Some((first, last)) = taken {
+        if let (Taken::Rows, Body::SnapshotTerms { last, .. }) = (taken, message.body) {
+            self.begin_after(last);
+        } else if taken == Taken::Rows {
+            self.rows_taken += 1;
+        }
+        if let Taken::Entries { first, last } = taken {
             let of_message = envelope.entries.iter().filter(|entry| entry.index >= first && entry.index <= last);
             self.log.truncate(first.0 as usize - 1);
             self.log.extend(of_message.map(|entry| entry.term));
@@ -262,6 +310,7 @@ impl Node {
     }
 
     pub fn timeout(&mut self, now: Instant) {
+        self.now = now;
         self.raft.handle_timeout(now);
         self.poll();
     }

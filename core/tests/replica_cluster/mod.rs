@@ -8,7 +8,7 @@ use eventstream_core::dedup::ProducerSlot;
 use eventstream_core::id::{Epoch, Incarnation, Index, LogTime, NodeId, ProducerId, Sequence, ShardId, Term};
 use eventstream_core::raft::{
     Configuration, EntryMeta, Faults, HardState, LogPosition, LogView, MAX_CONFIGURATION_LEN, Member, Message, Persist,
-    Placed, ProposeError, RaftOptions, Role,
+    Placed, ProposeError, RaftOptions, Role, Taken,
 };
 use eventstream_core::receipt::RunReceipt;
 use eventstream_core::replica::{
@@ -50,6 +50,7 @@ impl Log {
             last: header.map_or(LogPosition::default(), |header| LogPosition { index: last, term: header.term }),
             last_log_time: header.map_or(LogTime::ZERO, |header| header.log_time()),
             suspect: false,
+            ..RestoredLog::default()
         }
     }
 }
@@ -222,7 +223,7 @@ impl Node {
             .collect();
         let now = self.clock(now);
         let taken = self.replica.handle_message(now, message, &metas, &configurations, &self.log).unwrap();
-        let Some((first, last)) = taken else { return };
+        let Taken::Entries { first, last } = taken else { return };
         for (frame, meta) in frames.into_iter().zip(metas) {
             if (first..=last).contains(&meta.index) {
                 self.log.put(frame);
@@ -411,6 +412,7 @@ impl Cluster {
                     };
                     self.network.push_back((message, node.log.frames[range].to_vec()));
                 }
+                Output::InstallSnapshot(last) => unreachable!("a snapshot as of {last:?}: every log is whole"),
                 Output::Leader { .. } | Output::ReadIndex { .. } => {}
             }
         }

@@ -362,7 +362,9 @@ impl Peer {
         if !is_its_own || message.to != me {
             return Err(Misstep::Impostor);
         }
-        if self.incoming.is_some() || count > MAX_APPEND_ENTRIES {
+        // Logs of this host begin at the beginning: nobody has rows to send.
+        let is_snapshot = matches!(message.body, Body::SnapshotRows { .. } | Body::SnapshotTerms { .. });
+        if self.incoming.is_some() || count > MAX_APPEND_ENTRIES || is_snapshot {
             return Err(Misstep::OutOfStep);
         }
         let (metas, frames) = (Vec::with_capacity(count), Vec::with_capacity(count));

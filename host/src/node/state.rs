@@ -88,7 +88,7 @@ pub(crate) fn restore(identity: &Identity, opened: &Opened, clock: Clock) -> Res
     restored?;
     find_configurations(&mut restoring, opened)?;
     let Stored { hard_state, last, last_log_time, suspect, .. } = opened.stored;
-    let log = RestoredLog { hard_state, last, last_log_time, suspect };
+    let log = RestoredLog { hard_state, last, last_log_time, suspect, ..RestoredLog::default() };
     Ok(restoring.start(log, clock.now())?)
 }
 

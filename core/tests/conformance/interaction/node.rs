@@ -4,7 +4,7 @@ use crate::member;
 use eventstream_core::id::{Index, LogTime, NodeId, Term};
 use eventstream_core::raft::{
     Body, Change, ChangeError, Configuration, EntryMeta, Faults, HardState, LogPosition, LogView, Membership, Message,
-    Output, Persist, Placed, ProposeError, Raft, RaftOptions, Rejected, Restored, Role, Transition,
+    Output, Persist, Placed, ProposeError, Raft, RaftOptions, Rejected, Restored, Role, Taken, Transition,
 };
 use eventstream_core::time::{Duration, Instant};
 use std::collections::VecDeque;
@@ -125,7 +125,7 @@ impl Node {
             faults: Faults::NONE,
         };
         let hard_state = HardState { term: Term(1), vote: None, suspect: false };
-        let restored = Restored { hard_state, last, applied: last, suspect: false };
+        let restored = Restored { hard_state, last, applied: last, suspect: false, ..Restored::default() };
         let raft = Raft::new(options, &restored, Instant::ZERO).expect("the disk is in order");
         Self {
             id,
@@ -180,6 +180,7 @@ impl Node {
                 }
                 Output::AppendEmpty(at) => self.hold(at, Content::Data(String::new())),
                 Output::AppendConfiguration(at) => self.hold(at, Content::Configuration(*self.raft.configuration())),
+                Output::InstallSnapshot(last) => unreachable!("a snapshot as of {last:?}: every log is whole"),
                 Output::Commit(_) | Output::Leader { .. } | Output::ReadIndex { .. } => {}
             }
         }
@@ -286,7 +287,7 @@ impl Node {
         };
         let configurations: Vec<Placed> = indices.zip(entries).filter_map(placed).collect();
         let taken = self.raft.handle_message(self.now, message, &metas, &configurations, &self.disk)?;
-        if let Some((begin, end)) = taken {
+        if let Taken::Entries { first: begin, last: end } = taken {
             self.log.truncate(begin.0 as usize - 1);
             self.log.extend_from_slice(&entries[(begin.0 - first) as usize..=(end.0 - first) as usize]);
         }
@@ -390,6 +391,8 @@ impl Kind for Message {
     fn name(&self) -> &'static str {
         match self.body {
             Body::Append { .. } | Body::AppendTerms { .. } => "MsgApp",
+            Body::SnapshotRows { .. } | Body::SnapshotTerms { .. } => "MsgSnap",
+            Body::SnapshotTaken { .. } => "MsgSnapStatus",
             Body::AppendAccepted { .. } | Body::AppendRejected { .. } | Body::SuspectReply { .. } => "MsgAppResp",
             Body::Heartbeat { .. } => "MsgHeartbeat",
             Body::HeartbeatReply { .. } => "MsgHeartbeatResp",

@@ -5,7 +5,7 @@ use crate::node::event::ConnId;
 use crate::node::legal::payload;
 use crate::node::memory::OwnFrame;
 use crate::node::peers::{Append, Misstep};
-use eventstream_core::raft::Configuration;
+use eventstream_core::raft::{Configuration, Taken};
 use eventstream_core::replica::Command;
 use eventstream_core::wire::{Control, Header, Kind};
 
@@ -37,11 +37,11 @@ impl Engine {
     fn follow(&mut self, conn: ConnId, append: Append) {
         let Append { message, metas, configurations, frames } = append;
         match self.replica.handle_message(self.now, &message, &metas, &configurations, &self.store) {
-            Ok(Some((first, last))) => {
+            Ok(Taken::Entries { first, last }) => {
                 let taken = metas.iter().zip(frames).filter(|(meta, _)| (first..=last).contains(&meta.index));
                 taken.for_each(|(meta, frame)| self.tail.push(meta.index, frame));
             }
-            Ok(None) => {}
+            Ok(Taken::Nothing | Taken::Rows) => {}
             Err(_) => self.part_with_peer(conn, Misstep::OutOfStep),
         }
         self.act();

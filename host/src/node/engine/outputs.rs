@@ -21,6 +21,7 @@ impl Engine {
                     self.read_for_peer(job);
                 }
                 Output::Apply { last, .. } => self.replay.committed(last),
+                Output::InstallSnapshot(last) => unreachable!("no rows are taken: {last:?}"),
                 // Nobody asks the engine for reads of what is latest.
                 Output::ReadIndex { .. } => {}
                 Output::Leader { term, leader } => self.leader_changed(term, leader),
