@@ -1,5 +1,5 @@
 //! What the paper says, section by section (Ongaro and Ousterhout, In Search of an Understandable Consensus Algorithm,
-//! extended version, 2014). Where this machine adds to it, the test says so.
+//! extended version, 2014). Where this machine adds to it, the test says so. Of the thesis: `raft_thesis.rs`.
 
 mod raft_net;
 
