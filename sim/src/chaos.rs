@@ -3,7 +3,7 @@
 use crate::disk::Survival;
 use crate::member::{Member, voter};
 use crate::plan::MS;
-use crate::stats::Fault;
+use crate::stats::{Fault, Happening};
 use crate::trace::trace;
 use crate::violation::Checked;
 use crate::world::{Happens, World};
@@ -35,6 +35,11 @@ impl World {
             Fault::ClockRate => self.change_clock_rate(member),
             Fault::WallClockJump => self.change_wall_clock(member),
             _ if self.plan.members == 1 => return Ok(()),
+            Fault::BitRot => {
+                if !self.may_lose(member) || self.members[member].disk.rot(&mut self.rng).is_none() {
+                    return Ok(());
+                }
+            }
             Fault::Partition => self.split(member, until),
             Fault::OneWayPartition => self.cut_one_way(member, until),
             Fault::Clog => {
@@ -248,6 +253,15 @@ impl World {
         Ok(())
     }
 
+    /// A member has read an entry that is damaged: it stops, and its directory is replaced by a new one with its identity.
+    pub(crate) fn replace(&mut self, member: usize) {
+        trace!(self, "*** {} has a damaged entry, and gets an empty disk", member + 1);
+        self.stats.count(Happening::Replaced, 1);
+        let state = &mut self.members[member];
+        state.disk.wipe();
+        state.has_lost = true;
+    }
+
     /// Whether the member's disk may lose what was synced: all others have what they had promised, and, if it is the first
     /// member, those that have never taken part are too few to found the cluster with it.
     fn may_lose(&self, member: usize) -> bool {
@@ -258,7 +272,7 @@ impl World {
         self.plan.witness.is_none_or(|witness| witness == member)
             && (new <= self.plan.voters / 2 || member != 0)
             && self.plan.members > 1
-            && others.map(|other| &self.members[other]).all(|other| !other.has_lost)
+            && others.map(|other| &self.members[other]).all(|other| !other.has_lost && !other.disk.is_rotten())
     }
 
     /// The peers of a process that is gone are told by its kernel, if that still runs.

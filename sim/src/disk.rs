@@ -114,6 +114,8 @@ pub(crate) struct Disk {
     spare_batch: Batch,
     /// The end was damaged: every start finds it so until the member has written down that it is suspect.
     damaged: bool,
+    /// An entry that turns out to be damaged when it is read.
+    rotten: Option<u64>,
     /// Synced entries that were lost, by index.
     lost: Vec<(u64, EntryId)>,
 }
@@ -129,7 +131,35 @@ impl Disk {
         self.syncing = 0;
         while self.batches.pop_front().is_some() {}
         self.damaged = false;
+        self.rotten = None;
         self.lost.clear();
+    }
+
+    /// One of the entries that it holds is damaged from now on. Returns which.
+    pub(crate) fn rot(&mut self, rng: &mut Rng) -> Option<u64> {
+        let held = self.last_index().checked_sub(self.base).filter(|&held| held > 0)?;
+        self.rotten = Some(self.base + 1 + rng.below(held));
+        self.rotten
+    }
+
+    /// Whether it holds an entry that is damaged.
+    pub(crate) const fn is_rotten(&self) -> bool {
+        self.rotten.is_some()
+    }
+
+    /// Whether one of the entries after `prev`, up to `last`, turns out to be damaged.
+    pub(crate) fn is_damaged_between(&self, prev: u64, last: u64) -> bool {
+        self.rotten.is_some_and(|index| prev < index && index <= last)
+    }
+
+    /// What was damaged and not read is as it was.
+    pub(crate) const fn mend(&mut self) {
+        self.rotten = None;
+    }
+
+    /// What is gone is not damaged any more.
+    fn forget_rot(&mut self) {
+        self.rotten = self.rotten.filter(|&index| self.base < index && index <= self.last_index());
     }
 
     /// Whether a start finds its end damaged, or nothing at all.
@@ -270,6 +300,7 @@ impl Disk {
         let Batch { hard_state, base, before, kept, mut removed, rows } = self.batches.pop_back()?;
         (self.hard_state, self.base, self.snapshot) = (hard_state, base, None);
         self.damaged = true;
+        self.rotten = self.rotten.filter(|_| before.is_none());
         if let Some(before) = before {
             let held = |(place, &(id, _)): (usize, &(EntryId, u64))| before.log.get(place).is_some_and(|it| it.0 == id);
             let lost = self.log.iter().enumerate().filter(|&entry| !held(entry));
@@ -281,6 +312,7 @@ impl Disk {
         let lost = self.log.len() - kept;
         self.lost.extend((1..).zip(&self.log).skip(kept).map(|(index, &(id, _))| (index, id)));
         self.log.truncate(kept);
+        self.forget_rot();
         self.log.append(&mut removed);
         for (key, replaced) in rows.into_iter().rev() {
             let Ok(place) = self.rows.binary_search_by_key(&key, |(key, _)| *key) else { continue };
@@ -352,6 +384,7 @@ impl Disk {
             Write::Trim { base } => {
                 // What has been replaced since was not to be forgotten, but has gone with the rest.
                 self.base = self.base.max(base);
+                self.forget_rot();
                 return Ok(None);
             }
         };
@@ -380,6 +413,7 @@ impl Disk {
                 batch.kept = from;
             }
             self.log.truncate(from);
+            self.forget_rot();
         }
         for &id in entries.of(append) {
             entries.check_link(self.log.last().map(|&(last, _)| last), id)?;
@@ -396,6 +430,7 @@ impl Disk {
             rows: core::mem::take(&mut self.rows),
         };
         self.base = covered.len() as u64;
+        self.rotten = None;
         self.rows.extend(rows.iter().flat_map(|rows| rows.iter().cloned()));
         self.snapshot = None;
         let batch = self.batches.back_mut().expect("one has begun");

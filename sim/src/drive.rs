@@ -182,6 +182,12 @@ impl World {
         trace!(self, "{} sends {message:?}", member + 1);
         let entries = match message.body {
             Body::Append { prev, count, .. } if count > 0 => {
+                let last = prev.index.plus(count.into());
+                if self.members[member].disk.is_damaged_between(prev.index.0, last.0) {
+                    self.crash(member, Fault::ProcessCrash)?;
+                    self.replace(member);
+                    return Ok(());
+                }
                 let log = &self.members[member].log;
                 let range = prev.index.0 as usize..prev.index.0 as usize + usize::from(count);
                 let base = self.members[member].disk.base();

@@ -42,6 +42,7 @@ impl World {
         for member in 0..self.plan.members {
             let state = &mut self.members[member];
             (state.paused_until, state.slow_disk_until) = (0, 0);
+            state.disk.mend();
             state.clock.set_rate(self.now, 1_000_000);
             self.set_alarm(member);
         }

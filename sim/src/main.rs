@@ -1,9 +1,11 @@
 //! The command line of the simulator.
 
 use clap::Parser;
-use eventstream_sim::{Faults, PlantedFault, Report, Rules, Simulator, quiet_panics, run_many};
+use core::time::Duration;
+use eventstream_sim::{Faults, PlantedFault, Report, Rules, Simulator, Stats, quiet_panics, run_many};
 use std::process::ExitCode;
 use std::thread::available_parallelism;
+use std::time::Instant;
 
 /// Schedules from which on every fault and every consequence has to have been seen.
 const ENOUGH_FOR_COUNTS: u64 = 500;
@@ -60,9 +62,11 @@ fn main() -> ExitCode {
     if arguments.zoo {
         return zoo(&arguments, threads);
     }
+    #[expect(clippy::disallowed_methods, reason = "how fast it goes is said beside what it has found")]
+    let began = Instant::now();
     let report = run_many(rules, arguments.seed, arguments.schedules, threads, &progress);
     match arguments.fault {
-        None => judge(&arguments, &report),
+        None => judge(&arguments, &report, began.elapsed(), threads),
         Some(planted) => judge_planted(&arguments, planted, &report),
     }
 }
@@ -107,13 +111,22 @@ fn replay(rules: Rules, seed: u64) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-fn judge(arguments: &Arguments, report: &Report) -> ExitCode {
+/// How fast it went. A core-hour is an hour of one thread.
+fn pace(stats: &Stats, took: Duration, threads: usize) -> String {
+    let core_seconds = took.as_secs_f64() * threads as f64;
+    let per_core_hour = stats.virtual_us as f64 / 1e6 / core_seconds;
+    let per_second = stats.schedules as f64 / took.as_secs_f64();
+    format!("{per_second:>14.0}  schedules per second\n{per_core_hour:>14.0}  virtual hours per core-hour\n")
+}
+
+fn judge(arguments: &Arguments, report: &Report, took: Duration, threads: usize) -> ExitCode {
     if let Some(failure) = &report.failure {
         print!("{failure}");
         println!("again: {}", again(arguments, failure.seed));
         return ExitCode::FAILURE;
     }
     print!("{}", report.stats);
+    print!("{}", pace(&report.stats, took, threads));
     let zeros: Vec<_> = report.stats.zeros().collect();
     if !zeros.is_empty() && arguments.schedules >= ENOUGH_FOR_COUNTS {
         println!("never seen: {}", zeros.join(", "));

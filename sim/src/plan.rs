@@ -96,7 +96,7 @@ pub(crate) struct Plan {
 }
 
 /// The faults that are done at a point in time, to members or links of the moment's choice.
-pub(crate) const ACTIONS: [Fault; 14] = [
+pub(crate) const ACTIONS: [Fault; 15] = [
     Fault::OneWayPartition,
     Fault::Partition,
     Fault::Clog,
@@ -109,12 +109,13 @@ pub(crate) const ACTIONS: [Fault; 14] = [
     Fault::Disconnect,
     Fault::Reset,
     Fault::SlowDisk,
+    Fault::BitRot,
     Fault::Transfer,
     Fault::ChangeOfMembers,
 ];
 
 /// How often each is chosen beside the others where a schedule uses all.
-const ORDINARY_WEIGHTS: [u32; ACTIONS.len()] = [4, 4, 3, 4, 2, 1, 6, 6, 1, 2, 3, 3, 3, 0];
+const ORDINARY_WEIGHTS: [u32; ACTIONS.len()] = [4, 4, 3, 4, 2, 1, 6, 6, 1, 2, 3, 3, 1, 3, 0];
 
 impl Plan {
     pub(crate) fn new(rng: &mut Rng) -> Self {

@@ -93,6 +93,8 @@ counts! {
         Transfer => "leadership handed over",
         /// A leader was told to change the members.
         ChangeOfMembers => "change of members begun",
+        /// A synced entry of one member was damaged. Only one member at a time has lost any such thing.
+        BitRot => "synced entry damaged",
         /// A member forgot the oldest entries of its log.
         Trim => "oldest entries forgotten",
         /// Syncs take many times their time.
@@ -127,6 +129,8 @@ counts! {
         Truncation => "truncations",
         /// A restart continued from a checkpoint, not from the beginning of the log.
         CheckpointRestart => "restarts from a checkpoint",
+        /// A member found a damaged entry and stopped, and its directory was replaced by an empty one.
+        Replaced => "damaged members replaced",
         /// A member took a snapshot in the place of entries.
         SnapshotInstalled => "snapshots installed",
         /// A transfer of rows went on where it had been interrupted.

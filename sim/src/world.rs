@@ -442,6 +442,10 @@ impl World {
 
     /// Starts a member from its disk and connects it.
     pub(crate) fn start(&mut self, member: usize) -> Checked {
+        let disk = &self.members[member].disk;
+        if disk.is_damaged_between(disk.checkpoint().index.0, disk.last_index()) {
+            self.replace(member);
+        }
         let seed = self.rng.next();
         let start = Start {
             member,
