@@ -18,7 +18,7 @@ table! {
     Update: "", "simple, enter-joint", "u1", "members have nothing to update here: the change is nothing, as it is there";
     NodeZero: "", "simple, enter-joint", "v0 l0 r0", "nobody has the id 0: here a mistake, there ignored; the runner leaves it out";
     FirstTerm: "", "add-nodes", "term", "a log that ends in term 1 needs a node that knows term 1, there it knows 0: terms after the first entries are one higher here";
-    Snapshot: "send-snapshot", "send-snapshot, stabilize, status", "commit, last, configuration, progress, match, next", "this Raft sends entries, and never a snapshot";
+    Snapshot: "send-snapshot", "send-snapshot, stabilize, status", "commit, last, configuration, progress, match, next", "the logs here are whole: entries are sent in the place of a snapshot";
     Compact: "compact", "compact", "first index", "what a log may forget is the host's affair: here it keeps all";
     ProgressSnapshot: "", "status", "progress, next", "a member that lacks old entries is sent them, and no snapshot";
     Inflight: "inflight", "status", "next", "the window of a member is in entries, and fixed";
