@@ -9,8 +9,11 @@ use serde::{Deserialize, Serialize};
 /// What an acknowledged event has reached. Variants are append-only: their order is the wire format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Durability {
-    /// Applied, and on stable storage of a majority of the voters.
+    /// Applied, and on stable storage of a majority of the voters, all of which keep the log.
     Majority,
+    /// Applied, and on stable storage of a majority of the voters of which one is the witness, which keeps no payloads: with
+    /// two nodes and a witness, on one disk.
+    MajorityWithWitness,
 }
 
 /// What became of one run of a batch.

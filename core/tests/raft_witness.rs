@@ -57,9 +57,14 @@ fn it_is_told_terms_and_counted_only_while_a_disk_is_missing() {
     let index = world.propose(leader);
     world.run_for(200);
     assert!((world.committed().len() as u64) < index.0, "the other disk has not been missed for long");
+    assert!(world.node(leader).raft.is_on_disks(index.prev()));
     // Then it is missed.
     world.run_until(|world| world.committed().len() as u64 >= index.0);
     assert_eq!(world.leader(), Some(leader));
+    assert!(!world.node(leader).raft.is_on_disks(index), "one disk and the witness");
+    world.heal();
+    world.run_for(500);
+    assert!(world.node(leader).raft.is_on_disks(index));
 }
 
 #[test]

@@ -131,6 +131,7 @@ fn refusal(parts: &Parts) -> Refusal {
         Refusal::DiskLow,
         Refusal::Unauthenticated,
         Refusal::TlsRequired,
+        Refusal::Witness,
     ];
     pick(parts, &all)
 }
@@ -158,7 +159,17 @@ fn node_status(parts: &Parts) -> NodeStatus<'_> {
     NodeStatus {
         node: NodeId(parts.nodes[0]),
         incarnation: Incarnation(parts.id),
-        role: pick(parts, &[NodeRole::Follower, NodeRole::Candidate, NodeRole::Leader, NodeRole::Suspect]),
+        role: pick(
+            parts,
+            &[
+                NodeRole::Follower,
+                NodeRole::Candidate,
+                NodeRole::Leader,
+                NodeRole::Suspect,
+                NodeRole::Witness,
+                NodeRole::SuspectWitness,
+            ],
+        ),
         term: Term(a),
         leader: parts.flag.then_some(NodeId(parts.nodes[1])),
         last: Index(b),
@@ -243,7 +254,7 @@ fn messages<'a>(parts: &'a Parts, (members, statuses, topics, counters): &'a Lis
             batch: a,
             index: Index(b),
             term: Term(c),
-            durability: Durability::Majority,
+            durability: pick(parts, &[Durability::Majority, Durability::MajorityWithWitness]),
             runs: List::of(&parts.receipts),
         }),
         Control::LeaderChanged(LeaderChanged { term: Term(a), leader }),

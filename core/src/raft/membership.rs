@@ -66,8 +66,9 @@ impl Membership {
         &self.latest
     }
 
-    /// The one before that in force; the same if it is not known. It is committed.
-    pub(super) const fn before(&self) -> &Placed {
+    /// The one before that in force, to which a truncation reverts; the same if it is not known. It is committed.
+    #[must_use]
+    pub const fn before(&self) -> &Placed {
         &self.before
     }
 

@@ -387,6 +387,13 @@ impl Raft {
         self.stable.term(index, view)
     }
 
+    /// The last entry up to `last` that has the same term as the one at `first`, with that term; `None` if the log does not
+    /// hold that one.
+    #[must_use]
+    pub fn entry_run(&self, first: Index, last: Index, view: &impl LogView) -> Option<LogPosition> {
+        self.stable.run(first, last, view)
+    }
+
     /// What this leader knows of `peer`; `None` if this member does not lead or `peer` is none of its peers.
     #[must_use]
     pub fn progress(&self, peer: NodeId) -> Option<PeerProgress> {

@@ -113,6 +113,15 @@ impl Raft {
 
 /// A leader of a witness.
 impl Raft {
+    /// Whether the entry is on the stable storage of a majority even without the witness, as far as this leader knows.
+    #[must_use]
+    pub fn is_on_disks(&self, index: Index) -> bool {
+        let sets = &self.configuration().sets;
+        let disks = sets.deciding().without_all(sets.witnesses);
+        let have = disks.iter().filter(|&slot| self.kept_by(slot) >= index).collect();
+        sets.witnesses == Slots::NONE || self.quorum.result(have, Slots::NONE, Slots::NONE) == VoteResult::Won
+    }
+
     /// What the witness is told next, if anything.
     pub(super) fn terms_request(&mut self, slot: usize, view: &impl LogView) -> Option<Body> {
         let (end, commit) = (self.last_on_a_disk(), self.commit);
@@ -145,12 +154,16 @@ impl Raft {
         }
         let sets = &self.configuration().sets;
         let disks = sets.deciding().without_all(sets.witnesses);
-        let kept = disks.iter().map(|slot| match slot {
+        disks.iter().map(|slot| self.kept_by(slot)).max().unwrap_or_default().max(self.commit)
+    }
+
+    /// Up to where the voter at `slot` is known to have the log on its disk.
+    fn kept_by(&self, slot: usize) -> Index {
+        match &self.peers[slot] {
             _ if slot == self.own => self.stable.durable(),
-            _ if self.counts(slot) => self.peers[slot].progress.matched(),
+            peer if self.counts(slot) => peer.progress.matched(),
             _ => Index::ZERO,
-        });
-        kept.max().unwrap_or_default().max(self.commit)
+        }
     }
 
     /// Whether the voter has lately heard, and written, all that it was sent.

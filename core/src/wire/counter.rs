@@ -85,6 +85,7 @@ counters! {
     TlsFailed = "tls_failed", "a connection under TLS that broke off, because one side did not trust the other for example";
     Unauthenticated = "unauthenticated", "a client without certificate and token, or a node without its own certificate";
     ClientLost = "client_lost", "a client that the system gave up: for too long it took nothing, or was not there";
+    WitnessAsked = "witness_asked", "a subscription, or a question about topics, that came to a witness";
 }
 
 #[cfg(test)]

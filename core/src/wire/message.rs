@@ -155,6 +155,8 @@ pub enum Refusal {
     Unauthenticated,
     /// The node speaks TLS only. This answer alone is not.
     TlsRequired,
+    /// The node is a witness, which keeps no events. Ask another node.
+    Witness,
 }
 
 impl Refusal {
@@ -168,7 +170,8 @@ impl Refusal {
             | Self::OutcomeUnknown
             | Self::Stopping
             | Self::ProducerTableFull
-            | Self::DiskLow => true,
+            | Self::DiskLow
+            | Self::Witness => true,
             Self::Version { .. }
             | Self::WrongCluster
             | Self::UnknownMember
@@ -202,6 +205,7 @@ impl fmt::Display for Refusal {
             Self::DiskLow => f.write_str("the leader's disk is nearly full"),
             Self::Unauthenticated => f.write_str("no certificate or token of this cluster shows who is connecting"),
             Self::TlsRequired => f.write_str("the node speaks TLS only"),
+            Self::Witness => f.write_str("the node is a witness, which keeps no events: ask another node"),
         }
     }
 }

@@ -64,6 +64,24 @@ pub enum NodeRole {
     /// Follows, or asks for votes, but is suspect: it may have forgotten what it had promised, and its own vote counts only
     /// if all voters give theirs.
     Suspect,
+    /// Votes, and keeps no events: it has applied nothing.
+    Witness,
+    /// A witness that is suspect.
+    SuspectWitness,
+}
+
+impl NodeRole {
+    /// Whether the node may have forgotten what it had promised.
+    #[must_use]
+    pub const fn is_suspect(self) -> bool {
+        matches!(self, Self::Suspect | Self::SuspectWitness)
+    }
+
+    /// Whether the node keeps no events.
+    #[must_use]
+    pub const fn is_witness(self) -> bool {
+        matches!(self, Self::Witness | Self::SuspectWitness)
+    }
 }
 
 /// What a node knows of a member.

@@ -185,7 +185,7 @@ async fn wait_for_leader(members: &[Member], options: &Options) -> Result<NodeId
         if let Some(leader) = reports.iter().find(serves) {
             (looks, seen) = (looks + 1, Some(leader.node));
             // New nodes are suspect for a moment: until then the cluster cannot go on without one of them.
-            let is_sound = |report: &StatusReport| report.role != NodeRole::Suspect;
+            let is_sound = |report: &StatusReport| !report.role.is_suspect();
             if looks > SETTLED || reports.len() == members.len() && reports.iter().all(is_sound) {
                 break;
             }

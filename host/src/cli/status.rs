@@ -118,10 +118,13 @@ fn diverged(rows: &[Row]) -> Option<(NodeId, NodeId)> {
     })
 }
 
-/// Entries that a node has still to apply, as far as any node knows.
-fn lag(rows: &[Row], report: &StatusReport) -> u64 {
+/// Entries that a node has still to apply, as far as any node knows; a witness applies none.
+fn lag(rows: &[Row], report: &StatusReport) -> Option<u64> {
+    if report.role.is_witness() {
+        return None;
+    }
     let committed = rows.iter().filter_map(|row| row.answer.as_ref().ok()).map(|report| report.commit.0).max();
-    committed.unwrap_or(0).saturating_sub(report.applied.0)
+    Some(committed.unwrap_or(0).saturating_sub(report.applied.0))
 }
 
 const fn role(role: NodeRole) -> &'static str {
@@ -130,6 +133,8 @@ const fn role(role: NodeRole) -> &'static str {
         NodeRole::Candidate => "candidate",
         NodeRole::Leader => "leader",
         NodeRole::Suspect => "suspect",
+        NodeRole::Witness => "witness",
+        NodeRole::SuspectWitness => "suspect witness",
     }
 }
 
@@ -139,6 +144,9 @@ fn text(rows: &[Row]) -> String {
     let mut table = vec![head.map(str::to_owned).to_vec()];
     for row in rows {
         let node = row.node.map_or_else(|| "?".to_owned(), |node| node.to_string());
+        let of_events = |report: &StatusReport, cell: String| {
+            if report.role.is_witness() { "-".to_owned() } else { cell }
+        };
         table.push(match &row.answer {
             Ok(report) => vec![
                 node,
@@ -146,11 +154,11 @@ fn text(rows: &[Row]) -> String {
                 role(report.role).to_owned(),
                 report.term.to_string(),
                 report.commit.to_string(),
-                report.applied.to_string(),
-                lag(rows, report).to_string(),
-                report.events.to_string(),
+                of_events(report, report.applied.to_string()),
+                lag(rows, report).map_or_else(|| "-".to_owned(), |entries| entries.to_string()),
+                of_events(report, report.events.to_string()),
                 row.refused().map_or_else(|| "?".to_owned(), |count| count.to_string()),
-                format!("{:016x}", report.state_hash),
+                of_events(report, format!("{:016x}", report.state_hash)),
                 format!("{} s", report.uptime.as_secs()),
             ],
             Err(error) => vec![node, row.address.clone(), format!("unreachable: {error}")],
@@ -162,7 +170,7 @@ fn text(rows: &[Row]) -> String {
     if leaders.any(|report| !report.clocks_agree) {
         lines.push("The wall clocks of a majority do not agree: log time does not follow them.".to_owned());
     }
-    for report in rows.iter().filter_map(|row| row.answer.as_ref().ok()).filter(|r| r.role == NodeRole::Suspect) {
+    for report in rows.iter().filter_map(|row| row.answer.as_ref().ok()).filter(|r| r.role.is_suspect()) {
         lines.push(suspicion(report));
     }
     lines.join("\n")
@@ -342,6 +350,14 @@ mod tests {
         );
         let object = object(&rows);
         assert_eq!((&object["nodes"][1]["refused"], &object["nodes"][1]["counters"]["busy"]), (&4.into(), &0.into()));
+    }
+
+    #[test]
+    fn a_witness_is_shown_without_what_it_does_not_keep() {
+        let shown = text(&[row(1, NodeRole::Leader), row(3, NodeRole::Witness)]);
+        let lines: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
+        let of = |head: &str| lines[2][lines[0].iter().position(|other| *other == head).expect("a column")];
+        assert_eq!(["ROLE", "COMMIT", "APPLIED", "LAG", "EVENTS"].map(of), ["witness", "4", "-", "-", "-"], "{shown}");
     }
 
     #[test]

@@ -53,6 +53,7 @@ pub(crate) fn of_refusal(refusal: Refusal) -> Counter {
         Refusal::DiskLow => Counter::DiskLow,
         Refusal::Unauthenticated => Counter::Unauthenticated,
         Refusal::TlsRequired => Counter::TlsMissing,
+        Refusal::Witness => Counter::WitnessAsked,
     }
 }
 
