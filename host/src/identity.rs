@@ -81,6 +81,9 @@ impl FromStr for Address {
     }
 }
 
+/// A node that a cluster is to be initialised with: its number and its address.
+pub type Named = (NodeId, Address);
+
 /// A member of the first configuration. All of them are voters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Member {
@@ -90,9 +93,12 @@ pub struct Member {
     pub address: Address,
     /// Which life of its data directory belongs to the cluster.
     pub incarnation: Incarnation,
+    /// Whether it is the witness: it votes, and keeps no events.
+    pub is_witness: bool,
 }
 
-/// Who a node is. Checked: ids, incarnations and addresses are distinct, the node itself is among the members.
+/// Who a node is. Checked: ids, incarnations and addresses are distinct, the node itself is among the members, and at most
+/// one of these is a witness, beside two or more that keep events.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The cluster.
@@ -117,15 +123,29 @@ pub struct TlsIdentity {
 }
 
 impl Identity {
-    /// Makes the identities of a new cluster, one per node, with fresh random names.
+    /// Makes the identities of a new cluster, one per node, with fresh random names. All of the nodes keep events.
     ///
     /// # Errors
     /// What is wrong with `nodes` or `parameters`, or that the system gives no randomness.
-    pub fn new_cluster(nodes: &[(NodeId, Address)], parameters: Parameters) -> Result<Vec<Self>, IdentityError> {
+    pub fn new_cluster(nodes: &[Named], parameters: Parameters) -> Result<Vec<Self>, IdentityError> {
+        Self::new_cluster_with(nodes, &[], parameters)
+    }
+
+    /// As [`Self::new_cluster`], with witnesses: one at most, or none.
+    ///
+    /// # Errors
+    /// What is wrong with the nodes or `parameters`, or that the system gives no randomness.
+    pub fn new_cluster_with(
+        nodes: &[Named],
+        witnesses: &[Named],
+        parameters: Parameters,
+    ) -> Result<Vec<Self>, IdentityError> {
         let cluster = ClusterId(random_name()?);
-        let mut members = Vec::with_capacity(nodes.len());
-        for (id, address) in nodes {
-            members.push(Member { id: *id, address: address.clone(), incarnation: Incarnation(random_name()?) });
+        let mut members = Vec::with_capacity(nodes.len() + witnesses.len());
+        let all = nodes.iter().map(|named| (named, false)).chain(witnesses.iter().map(|named| (named, true)));
+        for ((id, address), is_witness) in all {
+            let incarnation = Incarnation(random_name()?);
+            members.push(Member { id: *id, address: address.clone(), incarnation, is_witness });
         }
         members.sort_by_key(|member| member.id);
         let identities: Vec<Self> = members
@@ -185,6 +205,12 @@ impl Identity {
         self.member(self.node).expect("checked when the identity was made")
     }
 
+    /// Whether this node is the witness.
+    #[must_use]
+    pub fn is_witness(&self) -> bool {
+        self.me().is_witness
+    }
+
     /// The member with this id.
     #[must_use]
     pub fn member(&self, id: NodeId) -> Option<&Member> {
@@ -230,6 +256,13 @@ impl Identity {
                 }
             }
         }
+        let witnesses = self.members.iter().filter(|member| member.is_witness).count();
+        if witnesses > 1 {
+            return Err(Invalid::TooManyWitnesses(witnesses));
+        }
+        if witnesses == 1 && self.members.len() < 3 {
+            return Err(Invalid::WitnessOfTooFew(self.members.len() - 1));
+        }
         match self.member(self.node) {
             None => return Err(Invalid::NotAMember(self.node)),
             Some(me) if me.incarnation != self.incarnation => return Err(Invalid::OtherIncarnation(self.node)),
@@ -268,12 +301,26 @@ fn check_parameters(parameters: &Parameters) -> Result<(), Invalid> {
     }
 }
 
-/// Writes one bundle per node below `out`: the folder `out/node-1` and so on. Returns the nodes' directories.
+/// Writes one bundle per node below `out`: the folder `out/node-1` and so on. All of the nodes keep events. Returns their
+/// directories.
 ///
 /// # Errors
 /// Before anything is written: invalid nodes, or a directory that holds an identity already. After that: writing failed.
-pub fn init(out: &Path, nodes: &[(NodeId, Address)], parameters: Parameters) -> Result<Vec<PathBuf>, IdentityError> {
-    let identities = Identity::new_cluster(nodes, parameters)?;
+pub fn init(out: &Path, nodes: &[Named], parameters: Parameters) -> Result<Vec<PathBuf>, IdentityError> {
+    init_with(out, nodes, &[], parameters)
+}
+
+/// As [`init`], with witnesses: one at most, or none. The directories are in the order of the nodes' numbers.
+///
+/// # Errors
+/// As [`init`].
+pub fn init_with(
+    out: &Path,
+    nodes: &[Named],
+    witnesses: &[Named],
+    parameters: Parameters,
+) -> Result<Vec<PathBuf>, IdentityError> {
+    let identities = Identity::new_cluster_with(nodes, witnesses, parameters)?;
     let directories: Vec<PathBuf> = identities.iter().map(|me| node_directory(out, me.node)).collect();
     if let Some(taken) = directories.iter().map(|folder| folder.join(IDENTITY_FILE)).find(|path| path.exists()) {
         return Err(IdentityError::Exists { path: taken });
@@ -358,6 +405,12 @@ pub enum Invalid {
     /// Two nodes with one incarnation.
     #[error("the incarnation {0} is given to two nodes")]
     TwiceTheIncarnation(Incarnation),
+    /// A vote that keeps no events is of use once.
+    #[error("it names {0} witnesses: at most one is possible")]
+    TooManyWitnesses(usize),
+    /// Beside fewer than two nodes that keep events a witness protects nothing.
+    #[error("it names a witness beside {0} nodes that keep events: at least two of them are needed")]
+    WitnessOfTooFew(usize),
     /// The node is not among the nodes.
     #[error("node {0} is not among its own cluster's nodes")]
     NotAMember(NodeId),
@@ -406,11 +459,18 @@ struct MemberOnDisk {
     id: u16,
     address: String,
     incarnation: String,
+    #[serde(default, skip_serializing_if = "core::ops::Not::not")]
+    witness: bool,
 }
 
 impl From<&Member> for MemberOnDisk {
     fn from(member: &Member) -> Self {
-        Self { id: member.id.0, address: member.address.to_string(), incarnation: member.incarnation.to_string() }
+        Self {
+            id: member.id.0,
+            address: member.address.to_string(),
+            incarnation: member.incarnation.to_string(),
+            witness: member.is_witness,
+        }
     }
 }
 
@@ -422,6 +482,7 @@ impl OnDisk {
                 id: NodeId(node.id),
                 address: node.address.parse().map_err(|error: BadAddress| error.to_string())?,
                 incarnation: Incarnation(name_from_hex(&node.incarnation)?),
+                is_witness: node.witness,
             });
         }
         members.sort_by_key(|member| member.id);
@@ -517,6 +578,29 @@ mod tests {
             Identity::new_cluster(&three(), parameters),
             Err(IdentityError::Invalid(Invalid::Parameter { name: "topics", value: 0, .. }))
         ));
+    }
+
+    #[test]
+    fn one_witness_stands_beside_two_nodes_and_its_bundle_says_so() {
+        let made = |data: &[(u16, &str)], witnesses: &[(u16, &str)]| {
+            Identity::new_cluster_with(&nodes(data), &nodes(witnesses), Parameters::default())
+        };
+        let out = tempfile::tempdir().unwrap();
+        let cluster = made(&[(1, "a:1"), (3, "a:3")], &[(2, "a:2")]).unwrap();
+        assert_eq!(cluster.iter().map(Identity::is_witness).collect::<Vec<_>>(), [false, true, false]);
+        for identity in &cluster {
+            let directory = node_directory(out.path(), identity.node);
+            identity.write(&directory).unwrap();
+            assert_eq!(Identity::load(&directory).unwrap(), *identity);
+        }
+        let invalid = |cluster| match cluster {
+            Err(IdentityError::Invalid(invalid)) => invalid,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(invalid(made(&[(1, "a:1")], &[(2, "a:2")])), Invalid::WitnessOfTooFew(1));
+        let two = &[(1, "a:1"), (2, "a:2")];
+        assert_eq!(invalid(made(two, &[(3, "a:3"), (4, "a:4")])), Invalid::TooManyWitnesses(2));
+        assert_eq!(invalid(made(two, &[(2, "a:3")])), Invalid::TwiceTheNode(NodeId(2)));
     }
 
     #[test]

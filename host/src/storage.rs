@@ -8,6 +8,7 @@
 //! - [`open`] takes a node's directory, or says why it must not be used.
 //! - [`Storage`] is the thread that writes: it takes all that waits, writes it in one synced batch, and reports the tokens.
 //! - [`Reader`] reads entries, topic rows and state rows beside it. What it sees of the log is on stable storage.
+//! - [`open_terms`] is [`open`] for a witness, which keeps terms and no entries: no database, one small file.
 //! - [`LogStore`] is what the thread needs of a store, so that its order and its poisoning are tested without a disk.
 //!
 //! **The first write or sync that fails poisons the store for good.** After a failed sync nobody knows what the disk holds,
@@ -21,6 +22,7 @@ mod point;
 mod reader;
 mod rocks;
 mod rows;
+mod terms;
 mod thread;
 mod wal;
 
@@ -29,6 +31,9 @@ pub use options::{MAX_FILES, memory};
 pub use reader::{Found, LogItem, Reader, Stored, TopicRow};
 pub use rocks::RocksStore;
 pub use rows::{Row, RowPacker, RowsFull, unpack};
+pub use terms::{
+    MAX_TERMS_LEN, OpenedTerms, Terms, TermsFile, TermsReport, TermsWriter, open_terms, read_terms, terms_path,
+};
 pub use thread::{GROUP_BYTES, JOBS, Job, REPORTS, Report, Storage};
 
 use eventstream_core::id::Index;
@@ -109,6 +114,12 @@ pub enum StoreError {
     /// Writing or syncing the floor failed. The log is as good as it was, but this disk is not.
     #[error("writing the floor of the log failed: {0}")]
     Floor(#[source] io::Error),
+    /// Writing or syncing a witness's terms failed. Nothing is known of what it should have written; the node must stop.
+    #[error("writing the terms failed, and what the disk holds now is unknown: {0}")]
+    Terms(#[source] io::Error),
+    /// A witness has seen more elections than its file has room for.
+    #[error("the witness's file has no room for {0} terms")]
+    TooManyTerms(usize),
     /// A write or a sync failed earlier.
     #[error("the store refuses everything since a write to it failed")]
     Poisoned,

@@ -33,7 +33,7 @@ mod verify;
 
 pub use client::{Credential, Tls, TlsFiles};
 pub use error::{TlsError, TlsErrors};
-pub use mint::{Authority, Issued, MintError, Minted, date, init};
+pub use mint::{Authority, Issued, MintError, Minted, date, init, init_with};
 pub use node::NodeTls;
 
 pub(crate) use session::{MAX_PULL, SESSION_BYTES, Session};

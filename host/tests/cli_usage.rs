@@ -95,6 +95,32 @@ fn init_makes_a_bundle_for_each_node_and_never_replaces_one() {
 }
 
 #[test]
+fn init_makes_the_bundle_of_a_witness_beside_two_nodes_at_least() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let out = |name: &str| dir.path().join(name).to_str().expect("text").to_owned();
+    let nodes = "1=127.0.0.1:9001,2=127.0.0.1:9002";
+    let made =
+        eventstream(&["--json", "init", "--nodes", nodes, "--witness", "3=127.0.0.1:9003", "--out", &out("good")]);
+    assert_eq!(code(&made), 0, "{}", stderr(&made));
+    let made: Value = serde_json::from_str(stdout(&made)).expect("an object");
+    let witnesses: Vec<_> = (0..3).map(|node| made["nodes"][node]["witness"].as_bool().expect("a truth")).collect();
+    assert_eq!(witnesses, [false, false, true]);
+    let bundle = Path::new(made["nodes"][2]["directory"].as_str().expect("a path")).join("identity.toml");
+    assert!(std::fs::read_to_string(bundle).expect("a bundle").contains("witness = true"));
+
+    let one =
+        eventstream(&["init", "--nodes", "1=127.0.0.1:9001", "--witness", "2=127.0.0.1:9002", "--out", &out("bad")]);
+    assert_eq!(code(&one), 2);
+    assert!(stderr(&one).contains("a witness beside 1 nodes"), "{}", stderr(&one));
+    let again = ["--witness", "4=127.0.0.1:9004"];
+    let two = eventstream(
+        &[&["init", "--nodes", nodes, "--witness", "3=127.0.0.1:9003", "--out", &out("bad")], &again[..]].concat(),
+    );
+    assert_eq!(code(&two), 2, "at most one");
+    assert!(!dir.path().join("bad").exists(), "nothing was written");
+}
+
+#[test]
 fn init_says_what_is_wrong_with_the_nodes() {
     let dir = tempfile::tempdir().expect("a directory");
     let out = dir.path().join("new");

@@ -4,7 +4,6 @@ use crate::load::{Ledger, Load, Progress};
 use crate::{Cluster, Spoke};
 use core::time::Duration;
 use eventstream_core::id::{Offset, ProducerId, Sequence};
-use eventstream_core::wire::NodeRole;
 use eventstream_host::client::{Client, From, Source, Start, StatusReport, producer_id, status};
 use std::collections::HashMap;
 
@@ -47,7 +46,8 @@ impl Cluster {
             statuses.iter().all(same).then(|| statuses.iter().map(|status| status.commit).max())
         });
         self.await_statuses("all nodes up to date", |statuses| {
-            let done = statuses.len() == running && statuses.iter().all(|status| Some(status.applied) >= committed);
+            let has_all = |status: &StatusReport| status.role.is_witness() || Some(status.applied) >= committed;
+            let done = statuses.len() == running && statuses.iter().all(has_all);
             done.then_some(())
         });
     }
@@ -60,12 +60,13 @@ impl Cluster {
     pub fn await_sound(&self) {
         let running = self.running().count();
         self.await_statuses("no node to be suspect", |statuses| {
-            let are_sound = statuses.iter().all(|status| status.role != NodeRole::Suspect);
+            let are_sound = statuses.iter().all(|status| !status.role.is_suspect());
             (statuses.len() == running && are_sound).then_some(())
         });
     }
 
-    /// Waits until every running node has applied the same last entry, and checks that their state is the same.
+    /// Waits until every running node that keeps events has applied the same last entry, and checks that their state is the
+    /// same.
     ///
     /// # Panics
     ///
@@ -73,12 +74,13 @@ impl Cluster {
     pub fn await_agreement(&self) -> StatusReport {
         let running = self.running().count();
         self.await_statuses("all nodes at the same index", |statuses| {
-            let first = statuses.first()?;
-            let same = |status: &StatusReport| (status.applied, status.last) == (first.applied, first.applied);
-            if statuses.len() < running || !statuses.iter().all(same) {
+            let with_events: Vec<&StatusReport> = statuses.iter().filter(|status| !status.role.is_witness()).collect();
+            let first = *with_events.first()?;
+            let same = |status: &&StatusReport| (status.applied, status.last) == (first.applied, first.applied);
+            if statuses.len() < running || !with_events.iter().all(same) {
                 return None;
             }
-            for status in statuses {
+            for status in with_events {
                 assert_eq!(status.state_hash, first.state_hash, "state of {} at {}", status.node, status.applied);
             }
             Some(first.clone())
@@ -140,8 +142,8 @@ impl Cluster {
         })
     }
 
-    /// Asserts what the system promises: every acknowledged event is on every running node exactly once, where its
-    /// receipt says, with the payload that was sent; no event is there twice; each producer's events are in order; and
+    /// Asserts what the system promises: every acknowledged event is on every running node that keeps events exactly once,
+    /// where its receipt says, with the payload that was sent; no event is there twice; each producer's events are in order; and
     /// all nodes have the same.
     ///
     /// # Panics
@@ -150,7 +152,7 @@ impl Cluster {
     pub fn assert_exactly_once(&self, load: &Load, ledger: &Ledger) {
         let agreed = self.await_agreement();
         let mut first: Option<(Spoke, Vec<Delivered>)> = None;
-        for node in self.running() {
+        for node in self.running_with_events() {
             let events = self.read_all(node, &load.topic);
             check_order(node, &events);
             check_ledger(node, &events, ledger);
@@ -167,7 +169,7 @@ impl Cluster {
             "{}: {} events acknowledged, each once and in order on {} nodes; state {:016x} at index {}",
             load.topic,
             events.len(),
-            self.running().count(),
+            self.running_with_events().count(),
             agreed.state_hash,
             agreed.applied,
         );

@@ -22,7 +22,7 @@ use eventstream_core::config::Parameters;
 use eventstream_core::id::NodeId;
 use eventstream_host::client::Options;
 use eventstream_host::config::{ACCEPTED_RISK, Key};
-use eventstream_host::identity::Identity;
+use eventstream_host::identity::{Identity, Named};
 use eventstream_host::tls::{Credential, Minted, Tls, TlsFiles};
 use rustix::process::Signal;
 use std::collections::BTreeMap;
@@ -40,6 +40,7 @@ pub struct Cluster {
     network: Network,
     running: BTreeMap<Spoke, NodeProcess>,
     nodes: u16,
+    witness: Option<Spoke>,
     directory: Option<tempfile::TempDir>,
     tls: Option<Tls>,
 }
@@ -53,6 +54,20 @@ impl Cluster {
     #[must_use]
     pub fn start(binary: &Path, nodes: u16, network: Network) -> Self {
         let mut cluster = Self::prepare(binary, nodes, network);
+        cluster.nodes().for_each(|node| cluster.start_node(node));
+        cluster.await_sound();
+        cluster
+    }
+
+    /// As [`start`](Self::start), with the last of the nodes a witness.
+    ///
+    /// # Panics
+    /// When a node cannot be initialised or started.
+    #[must_use]
+    pub fn start_with_witness(binary: &Path, nodes: u16, network: Network) -> Self {
+        let mut cluster = Self::new(binary, nodes, network);
+        cluster.witness = Some(nodes);
+        cluster.initialise();
         cluster.nodes().for_each(|node| cluster.start_node(node));
         cluster.await_sound();
         cluster
@@ -123,6 +138,7 @@ impl Cluster {
             network,
             running: BTreeMap::new(),
             nodes,
+            witness: None,
             directory: Some(directory),
             tls: None,
         };
@@ -133,6 +149,11 @@ impl Cluster {
     /// All node numbers.
     pub fn nodes(&self) -> impl Iterator<Item = Spoke> + use<> {
         1..=self.nodes
+    }
+
+    /// The running nodes that keep events: all but a witness.
+    pub fn running_with_events(&self) -> impl Iterator<Item = Spoke> {
+        self.running().filter(|node| self.witness != Some(*node))
     }
 
     /// The numbers of the nodes that were started and not killed or stopped since.
@@ -339,11 +360,11 @@ impl Cluster {
 
     /// A new identity for each node.
     fn identities(&self) -> Vec<Identity> {
-        let listed: Vec<_> = self
-            .nodes()
-            .map(|node| (NodeId(node), self.network.listens_at(node).parse().expect("HOST:PORT")))
-            .collect();
-        let mut identities = Identity::new_cluster(&listed, Parameters::default()).expect("identities");
+        let named = |node| -> Named { (NodeId(node), self.network.listens_at(node).parse().expect("HOST:PORT")) };
+        let (witness, nodes): (Vec<Named>, Vec<Named>) =
+            self.nodes().map(named).partition(|(node, _)| self.witness == Some(node.0));
+        let identities = Identity::new_cluster_with(&nodes, &witness, Parameters::default());
+        let mut identities = identities.expect("identities");
         for identity in &mut identities {
             let me = identity.node.0;
             for member in &mut identity.members {

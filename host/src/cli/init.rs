@@ -5,7 +5,7 @@ use super::{Exit, Failure};
 use eventstream_core::config::Parameters;
 use eventstream_core::id::NodeId;
 use eventstream_host::clock::Clock;
-use eventstream_host::identity::{self, Address, IdentityError};
+use eventstream_host::identity::{self, Address, IdentityError, Named};
 use eventstream_host::tls::{self, MintError};
 use serde_json::json;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,11 @@ use std::path::{Path, PathBuf};
 pub(super) struct Args {
     /// The nodes: number and address of each, for example 1=127.0.0.1:9001,2=127.0.0.1:9002,3=127.0.0.1:9003
     #[arg(long, value_name = "1=HOST:PORT,2=...", value_delimiter = ',', required = true, value_parser = parse_node)]
-    nodes: Vec<(NodeId, Address)>,
+    nodes: Vec<Named>,
+    /// One node more, which votes and keeps no events: two nodes and a witness go on when any one of the three is gone. It
+    /// needs neither a large disk nor much memory
+    #[arg(long, value_name = "3=HOST:PORT", value_parser = parse_node)]
+    witness: Option<Named>,
     /// Where the bundles go: DIR/node-1, DIR/node-2 and so on
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -44,7 +48,7 @@ pub(super) struct Args {
 /// Ten years.
 pub(super) const TLS_DAYS: u32 = 3_650;
 
-fn parse_node(text: &str) -> Result<(NodeId, Address), String> {
+fn parse_node(text: &str) -> Result<Named, String> {
     let (number, address) = text.split_once('=').ok_or("write NUMBER=HOST:PORT")?;
     let number = number.trim().parse().map_err(|_| format!("{number:?} is no number of a node"))?;
     let address = address.trim().parse::<Address>().map_err(|error| error.to_string())?;
@@ -53,17 +57,26 @@ fn parse_node(text: &str) -> Result<(NodeId, Address), String> {
 
 pub(super) fn run(args: &Args, output: Output) -> Result<(), Failure> {
     let parameters = Parameters { producers: args.producers, topics: args.topics, event_payload: args.event_payload };
+    let (out, nodes, witness) = (&args.out, &args.nodes[..], args.witness.as_slice());
     let written = match args.tls {
         false => None,
-        true => Some(tls::init(&args.out, &args.nodes, parameters, end_of(args.tls_days)).map_err(mint_failure)?),
+        true => {
+            let until = end_of(args.tls_days);
+            Some(tls::init_with(out, nodes, witness, parameters, until).map_err(mint_failure)?)
+        }
     };
     let directories = match &written {
         Some(written) => written.nodes.clone(),
-        None => identity::init(&args.out, &args.nodes, parameters).map_err(failure)?,
+        None => identity::init_with(out, nodes, witness, parameters).map_err(failure)?,
     };
+    let mut named: Vec<(&Named, bool)> = nodes.iter().map(|node| (node, false)).collect();
+    named.extend(witness.iter().map(|node| (node, true)));
+    named.sort_by_key(|((node, _), _)| *node);
+    let nodes = || named.iter().zip(&directories);
     let text = || {
-        let lines = args.nodes.iter().zip(&directories).map(|((node, address), directory)| {
-            format!("node {node} at {address}: eventstream node --dir {}", directory.display())
+        let lines = nodes().map(|(((node, address), is_witness), directory)| {
+            let what = if *is_witness { "witness, node" } else { "node" };
+            format!("{what} {node} at {address}: eventstream node --dir {}", directory.display())
         });
         let secrets = written.iter().map(|written| {
             format!(
@@ -77,9 +90,8 @@ pub(super) fn run(args: &Args, output: Output) -> Result<(), Failure> {
         lines.chain(secrets).collect::<Vec<_>>().join("\n")
     };
     let object = || {
-        let nodes = args.nodes.iter().zip(&directories);
-        let nodes = nodes.map(|((node, address), directory)| {
-            json!({ "node": node.0, "address": address.as_str(), "directory": directory })
+        let nodes = nodes().map(|(((node, address), is_witness), directory)| {
+            json!({ "node": node.0, "address": address.as_str(), "witness": is_witness, "directory": directory })
         });
         let secrets = written.as_ref().map(|written| {
             json!({ "client": written.client, "ca": written.ca, "valid_until": tls::date(end_of(args.tls_days)) })

@@ -80,7 +80,10 @@ fn describe(config: &Config, addresses: &[SocketAddr]) -> String {
         plan = node::memory_plan(config),
         dir = config.dir.display(),
         threads = config.threads.name(),
-        members = list(identity.members.iter().map(|member| format!("node {} at {}", member.id, member.address))),
+        members = list(identity.members.iter().map(|member| {
+            let what = if member.is_witness { "witness, node" } else { "node" };
+            format!("{what} {} at {}", member.id, member.address)
+        })),
         tls = describe_tls(config),
         node = identity.node,
         cluster = identity.cluster,
@@ -100,8 +103,10 @@ fn describe_json(config: &Config, addresses: &[SocketAddr]) -> Value {
     let Config { identity, connections, checkpoint, .. } = config;
     let Parameters { producers, topics, event_payload } = identity.parameters;
     let plan = node::memory_plan(config);
-    let members =
-        identity.members.iter().map(|member| json!({ "node": member.id.0, "address": member.address.as_str() }));
+    let members = identity
+        .members
+        .iter()
+        .map(|member| json!({ "node": member.id.0, "address": member.address.as_str(), "witness": member.is_witness }));
     json!({
         "node": identity.node.0,
         "cluster": identity.cluster.to_string(),

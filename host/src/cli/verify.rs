@@ -135,7 +135,7 @@ fn refusal(error: Refusal) -> Failure {
 fn live_failure(error: LiveError) -> Failure {
     let exit = match error {
         LiveError::Unreachable { .. } => Exit::Unreachable,
-        LiveError::OtherCluster { .. } => Exit::Usage,
+        LiveError::OtherCluster { .. } | LiveError::OnlyWitness { .. } => Exit::Usage,
         LiveError::NoCommonIndex { .. } | LiveError::Gone { .. } | LiveError::Topic { .. } => Exit::Unknown,
     };
     Failure::new(exit, error)
@@ -146,6 +146,10 @@ fn text(report: &Report) -> String {
     let mut table = vec![head.map(str::to_owned).to_vec()];
     table.extend(report.nodes.iter().map(row));
     let mut lines = aligned(&table);
+    let witnesses = report.nodes.iter().filter(|node| node.is_witness);
+    lines.extend(witnesses.map(|node| {
+        format!("node {} is a witness: it keeps the terms of the log, which were compared, and no events", node.node)
+    }));
     let suspect = report.nodes.iter().filter(|node| node.suspect);
     lines.extend(suspect.map(|node| {
         format!("node {} may have lost the end of its log: it votes only when that is settled", node.node)
@@ -158,6 +162,7 @@ fn text(report: &Report) -> String {
 }
 
 fn row(node: &NodeReport) -> Vec<String> {
+    let of_events = |cell: String| if node.is_witness { "-".to_owned() } else { cell };
     vec![
         node.node.to_string(),
         node.directory.clone(),
@@ -165,10 +170,10 @@ fn row(node: &NodeReport) -> Vec<String> {
         node.last.index.to_string(),
         node.hard_state.term.to_string(),
         node.hard_state.vote.map_or_else(|| "-".to_owned(), |vote| vote.to_string()),
-        node.applied.to_string(),
-        node.events.to_string(),
-        node.topics.to_string(),
-        format!("{:016x}", node.state_hash),
+        of_events(node.applied.to_string()),
+        of_events(node.events.to_string()),
+        of_events(node.topics.to_string()),
+        of_events(format!("{:016x}", node.state_hash)),
     ]
 }
 
@@ -192,6 +197,7 @@ fn object(report: &Report) -> Value {
             "last_term": node.last.term.0,
             "term": node.hard_state.term.0,
             "vote": node.hard_state.vote.map(|vote| vote.0),
+            "witness": node.is_witness,
             "suspect": node.suspect,
             "applied": node.applied.0,
             "events": node.events,
@@ -239,6 +245,7 @@ fn live_text(report: &LiveReport) -> String {
         vec![node.status.node.to_string(), node.server.clone(), report.index.to_string(), hash]
     }));
     let mut lines = aligned(&table);
+    lines.extend(report.witnesses.iter().map(|server| format!("{server} is a witness and keeps no events")));
     lines.extend(report.unreachable.iter().map(|(server, error)| format!("{server} does not answer: {error}")));
     let (events, topics, index) = (report.events, report.topics, report.index);
     let good = format!(
@@ -263,6 +270,7 @@ fn live_object(report: &LiveReport) -> Value {
         "cluster": report.cluster.to_string(),
         "index": report.index.0,
         "nodes": nodes.collect::<Vec<_>>(),
+        "witnesses": report.witnesses,
         "unreachable": unreachable.collect::<Vec<_>>(),
         "topics": report.topics,
         "events": report.events,

@@ -3,7 +3,6 @@
 use super::NodeError;
 use super::connection::Hub;
 use super::counters::Counters;
-use super::engine::Engine;
 use super::event::{Command, Event, Role};
 use super::links;
 use super::listener::{Accepted, Door, Handover, listen};
@@ -87,26 +86,26 @@ pub(crate) struct PeerSockets {
 /// A thread of the node; gives why it ended.
 pub(crate) type NodeThread = JoinHandle<Result<(), NodeError>>;
 
-/// Starts the threads. All of them end when the engine does.
+/// Starts the threads; `engine` begins the engine's loop on its own. All of them end when that does.
 ///
 /// # Errors
 /// The system gives no thread or no runtime. What was started ends by itself.
-pub(crate) fn start(
+pub(crate) fn start<F: Future<Output = Result<(), NodeError>>>(
     layout: ThreadLayout,
     clients: ClientSockets,
     peers: PeerSockets,
-    engine: Engine,
+    engine: impl FnOnce() -> F + Send + 'static,
 ) -> io::Result<Vec<NodeThread>> {
     match layout {
         ThreadLayout::Shared => {
             let all = move || async move {
-                let (outcome, clients, peers) = tokio::join!(engine.run(), clients.serve(), peers.serve());
+                let (outcome, clients, peers) = tokio::join!(engine(), clients.serve(), peers.serve());
                 outcome.and(clients).and(peers)
             };
             Ok(vec![spawn("node", all)?])
         }
         ThreadLayout::Split => Ok(vec![
-            spawn("engine", move || engine.run())?,
+            spawn("engine", engine)?,
             spawn("clients", move || clients.serve())?,
             spawn("peers", move || peers.serve())?,
         ]),

@@ -6,6 +6,7 @@ use super::socket::CLIENT_KERNEL_BYTES;
 use super::state;
 use crate::config::{Config, MemoryPlan};
 use crate::identity::Identity;
+use crate::storage::MAX_TERMS_LEN;
 use eventstream_core::config::{MAX_APPEND_ENTRIES, Parameters};
 use eventstream_core::pool::{Block, BlockMut, Pool, Slot};
 use eventstream_core::wire::MAX_FRAME_LEN;
@@ -156,6 +157,31 @@ impl Pools {
     }
 }
 
+/// The pools of a witness.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct WitnessPools {
+    /// What clients sent. All of it is answered, or refused, at once.
+    pub(crate) clients: StaticPool,
+    /// What other nodes sent: terms, and now and then a configuration.
+    pub(crate) peers: StaticPool,
+    /// Messages to clients.
+    pub(crate) to_clients: StaticPool,
+    /// Answers to the handshakes of other nodes.
+    pub(crate) to_peers: StaticPool,
+}
+
+impl WitnessPools {
+    /// Reserves the memory. The system provides it only when it is touched.
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            clients: pool(config.client_pool_bytes / BLOCK_LEN),
+            peers: pool(config.peer_pool_bytes / BLOCK_LEN),
+            to_clients: pool(TO_CLIENT_BLOCKS),
+            to_peers: pool(TO_PEER_BLOCKS),
+        }
+    }
+}
+
 /// The code that has been run, its libraries, and the stacks of the threads: what a node has resident before it holds
 /// anything.
 const PROGRAM: usize = 15 << 20;
@@ -163,18 +189,30 @@ const PROGRAM: usize = 15 << 20;
 /// What the node's pools add to the configuration's plan.
 pub(crate) fn plan(config: &Config) -> MemoryPlan {
     let identity = &config.identity;
-    let peers = identity.peers().count();
     let mut plan = MemoryPlan::default();
     plan.add("blocks for entries made here", ENTRY_BLOCKS * BLOCK_LEN);
+    plan.add("blocks for reads from disk", reader_blocks(identity) * PAIR_LEN + FEED_BLOCKS * BLOCK_LEN);
+    plan.add("blocks for rows of the applied state", row_blocks(&identity.parameters) * BLOCK_LEN);
+    add_common(&mut plan, config);
+    plan
+}
+
+/// The same for a witness.
+pub(crate) fn witness_plan(config: &Config) -> MemoryPlan {
+    let mut plan = MemoryPlan::default();
+    // The engine's, those that wait to be written, and those that are being written, as they are and as bytes.
+    plan.add("terms", 4 * MAX_TERMS_LEN);
+    add_common(&mut plan, config);
+    plan
+}
+
+fn add_common(plan: &mut MemoryPlan, config: &Config) {
+    let (peers, clients) = (config.identity.peers().count(), config.connections);
     plan.add("blocks for messages to clients", TO_CLIENT_BLOCKS * BLOCK_LEN);
     plan.add("blocks for messages to other nodes", (TO_PEER_BLOCKS + peers * LINK_BLOCKS) * BLOCK_LEN);
-    plan.add("blocks for reads from disk", reader_blocks(identity) * PAIR_LEN + FEED_BLOCKS * BLOCK_LEN);
     plan.add("rings between sockets and engine", 2 * (EVENTS * size_of::<Event>() + COMMANDS * size_of::<Command>()));
-    plan.add("blocks for rows of the applied state", row_blocks(&identity.parameters) * BLOCK_LEN);
     plan.add("the program itself", PROGRAM);
-    let clients = config.connections;
     plan.add_kernel(format!("buffers of {clients} connections of clients"), clients * CLIENT_KERNEL_BYTES);
-    plan
 }
 
 /// A checkpoint is one write, so all of it must find room at once.

@@ -32,6 +32,11 @@
 //! thread each. Storage and reader have their own threads in both. Each ring has one producing and one consuming
 //! thread; a consumer that sleeps is woken through the doorbell of the core (`mailbox`), one that is awake is not.
 //!
+//! # A witness
+//!
+//! It has the same sockets, and another loop (`witness`) in the place of the engine: no log, no reader, no subscriptions, and
+//! a thread that writes the terms of entries in the place of storage.
+//!
 //! # Links between nodes
 //!
 //! Every node dials every other, and speaks only on the connections that it dialled: one connection for each ordered
@@ -113,7 +118,10 @@ mod start;
 mod state;
 mod subscriptions;
 mod tail;
+mod telling;
 mod turns;
+mod waiting;
+mod witness;
 
 pub use notice::{Notice, Until};
 pub use reader::ReadError;

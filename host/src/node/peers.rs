@@ -1,6 +1,7 @@
 //! The other nodes, as the engine sees them: what comes from each, and what goes to it.
 //!
-//! An append is a message followed by its entries; it is taken and given whole. Entries that memory no longer holds are
+//! An append is a message followed by its entries, or by one of them that a witness has to know; it is taken and given
+//! whole. Entries that memory no longer holds are
 //! fetched by the reader first, and later appends to the same peer wait behind, so that they arrive in order; everything
 //! else overtakes.
 //!
@@ -10,8 +11,9 @@
 
 use super::counters::Counters;
 use super::event::{Command, ConnId};
+use super::legal::payload;
 use super::mailbox::{COMMANDS, Outbox};
-use super::memory::{BLOCK_LEN, PEER_QUEUE, SharedFrame, Shortage, link_pool};
+use super::memory::{BLOCK_LEN, OwnFrame, PEER_QUEUE, SharedFrame, Shortage, link_pool};
 use super::message::Scribe;
 use super::reader::{Job, Purpose};
 use super::tail::Tail;
@@ -19,8 +21,9 @@ use crate::identity::{Identity, Member};
 use eventstream_core::config::MAX_APPEND_ENTRIES;
 use eventstream_core::id::{Index, NodeId};
 use eventstream_core::raft::{Body, Configuration, EntryMeta, Message, Placed};
+use eventstream_core::replica;
 use eventstream_core::time::Instant;
-use eventstream_core::wire::{Control, Counter, Header};
+use eventstream_core::wire::{Control, Counter, Header, Kind};
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -180,6 +183,33 @@ impl Peers {
         let peer = self.table.iter_mut().find(|peer| peer.inbound == Some(conn))?;
         peer.heard = Some(now);
         Some(peer)
+    }
+
+    /// Takes a frame that another node has sent over this connection. Gives the message that is whole with it, if one is.
+    ///
+    /// # Errors
+    /// The frame does not belong there: the connection is to be [closed](Self::part_with).
+    pub(crate) fn take_frame(
+        &mut self,
+        conn: ConnId,
+        me: NodeId,
+        now: Instant,
+        header: &Header,
+        bytes: OwnFrame,
+    ) -> Result<Option<Append>, Misstep> {
+        let Some(peer) = self.heard(conn, now) else { return Ok(None) };
+        match header.kind {
+            Kind::Peer => match Control::decode(header.kind, payload(&bytes)) {
+                Ok(Control::Peer(message)) => peer.take_message(message, me),
+                _ => Err(Misstep::OutOfStep),
+            },
+            Kind::Configuration => match Configuration::decode(payload(&bytes)) {
+                Ok(configuration) => peer.take_entry(header, bytes.freeze(), Some(configuration)),
+                Err(_) => Err(Misstep::OutOfStep),
+            },
+            Kind::Command if replica::Command::decode(payload(&bytes)).is_err() => Err(Misstep::OutOfStep),
+            _ => peer.take_entry(header, bytes.freeze(), None),
+        }
     }
 
     /// Closes a connection that broke the rules; what else has come on it is nobody's word, and is not
@@ -387,16 +417,20 @@ impl Peer {
         configuration: Option<Configuration>,
     ) -> Result<Option<Append>, Misstep> {
         let append = self.incoming.as_mut().ok_or(Misstep::OutOfStep)?;
-        let Body::Append { prev, .. } = append.message.body else { return Err(Misstep::OutOfStep) };
-        let before = append.metas.last().map_or((prev.index, prev.term), |meta| (meta.index, meta.term));
-        let in_order = header.index() == before.0.next() && (before.1..=append.message.term).contains(&header.term);
-        if !in_order {
+        let (index, term) = (header.index(), header.term);
+        let in_order = match append.message.body {
+            Body::Append { prev, .. } => {
+                let before = append.metas.last().map_or((prev.index, prev.term), |meta| (meta.index, meta.term));
+                index == before.0.next() && term >= before.1
+            }
+            Body::AppendTerms { configuration: announced, .. } => index == announced && configuration.is_some(),
+            _ => false,
+        };
+        if !in_order || term > append.message.term {
             return Err(Misstep::OutOfStep);
         }
-        append.metas.push(EntryMeta { index: header.index(), term: header.term, log_time: header.log_time() });
-        append
-            .configurations
-            .extend(configuration.map(|configuration| Placed { index: header.index(), configuration }));
+        append.metas.push(EntryMeta { index, term, log_time: header.log_time() });
+        append.configurations.extend(configuration.map(|configuration| Placed { index, configuration }));
         append.frames.push(frame);
         let is_complete = append.frames.len() == entry_count(&append.message);
         Ok(if is_complete { self.incoming.take() } else { None })
@@ -412,6 +446,7 @@ impl Peer {
 fn entry_count(message: &Message) -> usize {
     match message.body {
         Body::Append { count, .. } => usize::from(count),
+        Body::AppendTerms { configuration, .. } => usize::from(configuration > Index::ZERO),
         _ => 0,
     }
 }
@@ -420,6 +455,7 @@ fn entry_count(message: &Message) -> usize {
 fn entries_of(message: &Message) -> Option<(Index, Index)> {
     match message.body {
         Body::Append { prev, count, .. } if count > 0 => Some((prev.index.next(), prev.index.plus(count.into()))),
+        Body::AppendTerms { configuration: index, .. } if index > Index::ZERO => Some((index, index)),
         _ => None,
     }
 }
@@ -489,6 +525,42 @@ mod tests {
         let (header, frame) = entry(pool, 6, 3);
         let append = peer.take_entry(&header, frame, None).expect("in step").expect("whole");
         assert_eq!(append.metas.iter().map(|meta| (meta.index.0, meta.term.0)).collect::<Vec<_>>(), [(5, 2), (6, 3)]);
+    }
+
+    #[test]
+    fn a_witness_is_told_terms_with_the_configuration_that_they_announce() {
+        let (me, mut peers, mut inbox) = linked();
+        let pool = pool(4);
+        let mut tail = Tail::new(Index(4), 1 << 20);
+        (5..=7).for_each(|index| tail.push(Index(index), entry(pool, index, 2).1));
+        let terms = |from, to, configuration| {
+            let (prev, last) = (LogPosition { index: Index(4), term: Term(2) }, Index(7));
+            let runs = [
+                LogPosition { index: Index(5), term: Term(2) },
+                Default::default(),
+                Default::default(),
+                Default::default(),
+            ];
+            let body = Body::AppendTerms { prev, last, runs, configuration: Index(configuration), commit: Index(0) };
+            Message { body, ..append(&me, from, to, 5, 0) }
+        };
+        assert!(peers.send(&terms(1, 2, 0), &tail, Shortage::None).is_none());
+        assert_eq!(sent(&mut peers, &mut inbox), [Kind::Peer], "no entry goes with it");
+        assert!(peers.send(&terms(1, 2, 6), &tail, Shortage::None).is_none());
+        assert_eq!(sent(&mut peers, &mut inbox), [Kind::Peer, Kind::Empty], "the one that is announced");
+
+        let configuration = Configuration::NONE;
+        let peer = peers.find(NodeId(2)).expect("a peer");
+        assert!(peer.take_message(terms(2, 1, 0), NodeId(1)).expect("in step").is_some());
+        for (index, term, configuration) in [(6, 2, None), (5, 2, Some(configuration)), (6, 4, Some(configuration))] {
+            peer.incoming = None;
+            assert!(peer.take_message(terms(2, 1, 6), NodeId(1)).expect("in step").is_none());
+            let (header, frame) = entry(pool, index, term);
+            assert!(peer.take_entry(&header, frame, configuration).is_err(), "entry {index} of term {term}");
+        }
+        let (header, frame) = entry(pool, 6, 2);
+        let whole = peer.take_entry(&header, frame, Some(configuration)).expect("in step").expect("whole");
+        assert_eq!(whole.configurations, [Placed { index: Index(6), configuration }]);
     }
 
     #[test]

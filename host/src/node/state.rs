@@ -4,7 +4,7 @@ use crate::checksum::CRC;
 use crate::clock::Clock;
 use crate::config::MemoryPlan;
 use crate::identity::Identity;
-use crate::storage::{Opened, StoreError, Stored};
+use crate::storage::{Opened, OpenedTerms, StoreError, Stored};
 use core::ops::ControlFlow;
 use eventstream_core::config::Parameters;
 use eventstream_core::dedup::ProducerSlot;
@@ -63,22 +63,7 @@ pub(crate) fn checkpoint_bytes(parameters: &Parameters) -> usize {
 
 /// Puts the replica together: the members from the identity, the state and the log from the store.
 pub(crate) fn restore(identity: &Identity, opened: &Opened, clock: Clock) -> Result<NodeReplica, RestoreError> {
-    let members: Vec<Member> =
-        identity.members.iter().map(|member| Member { node: member.id, incarnation: member.incarnation }).collect();
-    let raft = RaftOptions {
-        node: identity.node,
-        incarnation: identity.incarnation,
-        membership: Configuration::new(&members).map_err(RestoreError::Configuration)?.into(),
-        seed: seed()?,
-        is_witness: false,
-        faults: Default::default(),
-    };
-    let parameters = identity.parameters;
-    let lent = Lent {
-        producers: vec![ProducerSlot::EMPTY; parameters.producers as usize].into(),
-        topics: vec![TopicSlot::EMPTY; parameters.topics as usize].into(),
-    };
-    let mut restoring = Restoring::new(Options { raft, parameters }, lent)?;
+    let mut restoring = restoring(identity, identity.parameters)?;
     let mut restored = Ok(());
     opened.reader.state_rows(|key, value| {
         if restored.is_ok() {
@@ -90,6 +75,44 @@ pub(crate) fn restore(identity: &Identity, opened: &Opened, clock: Clock) -> Res
     let Stored { hard_state, last, last_log_time, suspect, .. } = opened.stored;
     let log = RestoredLog { hard_state, last, last_log_time, suspect, ..RestoredLog::default() };
     Ok(restoring.start(log, clock.now())?)
+}
+
+/// Puts the replica of a witness together. It applies nothing, so its tables are as small as they can be.
+pub(crate) fn restore_witness(
+    identity: &Identity,
+    opened: &OpenedTerms,
+    clock: Clock,
+) -> Result<NodeReplica, RestoreError> {
+    let mut restoring = restoring(identity, Parameters { producers: 1, topics: 1, ..identity.parameters })?;
+    let OpenedTerms { terms, suspect, .. } = opened;
+    terms.configurations().iter().for_each(|&placed| restoring.find_configuration(placed));
+    let (hard_state, last) = (terms.hard_state(), terms.last());
+    let log = RestoredLog { hard_state, last, suspect: *suspect, ..RestoredLog::default() };
+    Ok(restoring.start(log, clock.now())?)
+}
+
+fn restoring(identity: &Identity, parameters: Parameters) -> Result<Restoring<Tables>, RestoreError> {
+    let raft = RaftOptions {
+        node: identity.node,
+        incarnation: identity.incarnation,
+        membership: configuration(identity).map_err(RestoreError::Configuration)?.into(),
+        seed: seed()?,
+        is_witness: identity.is_witness(),
+        faults: Default::default(),
+    };
+    let lent = Lent {
+        producers: vec![ProducerSlot::EMPTY; parameters.producers as usize].into(),
+        topics: vec![TopicSlot::EMPTY; parameters.topics as usize].into(),
+    };
+    Ok(Restoring::new(Options { raft, parameters }, lent)?)
+}
+
+/// The first configuration.
+fn configuration(identity: &Identity) -> Result<Configuration, ConfigurationError> {
+    let members = identity.members.iter().map(|member| Member { node: member.id, incarnation: member.incarnation });
+    let all = Configuration::new(&members.collect::<Vec<_>>())?;
+    let witness = identity.members.iter().find(|member| member.is_witness);
+    witness.map_or(Ok(all), |witness| all.with_witness(witness.id))
 }
 
 /// Tells of the configurations of the log that are not applied in the checkpoint.

@@ -6,7 +6,8 @@
 //! DIR/LOCK           locked while a process uses the directory; the lock ends with the process
 //! DIR/VERSION        version of the data's layout; there from the first start on
 //! DIR/FLOOR          how far the synced log reached, at least; there before the data is
-//! DIR/data/          RocksDB
+//! DIR/data/          RocksDB; of a witness instead:
+//! DIR/TERMS          what it keeps
 //! ```
 //!
 //! The first start makes the floor, then the data in `DIR/data.new`, renames it, writes `VERSION`, and removes `NEW`. From
@@ -21,6 +22,8 @@
 mod read_only;
 
 pub use read_only::{ReadOnly, SyncedPoint, open_read_only};
+
+pub(super) use read_only::lock as lock_shared;
 
 use super::StoreError;
 use super::floor::FloorFile;
@@ -163,7 +166,7 @@ pub fn open(directory: &Path, identity: &Identity) -> Result<Opened, OpenError> 
     let direct_io = has_direct_io(directory)?;
     let options = OptionSet::new(direct_io);
     let place = Place { directory, options: &options, owner: owner(identity) };
-    place.check_version()?;
+    check_version(directory, &place.data())?;
     if !place.data().exists() {
         FloorFile::create(directory).map_err(|source| place.floor_error(source))?;
         place.create()?;
@@ -171,7 +174,7 @@ pub fn open(directory: &Path, identity: &Identity) -> Result<Opened, OpenError> 
     let mut floor = FloorFile::open(directory).map_err(|source| place.floor_error(source))?;
     place.repair(&mut floor)?;
     let rocks = place.open()?;
-    place.mark()?;
+    mark(directory)?;
     let reader = Reader::new(Arc::new(Database { rocks, failure: OnceLock::new(), _lock: lock }));
     let stored = reader.stored()?;
     // A log without anything is that of a first start, or was emptied and the node got its bundle again.
@@ -190,7 +193,7 @@ pub fn open(directory: &Path, identity: &Identity) -> Result<Opened, OpenError> 
     Ok(Opened { store, reader, stored, direct_io })
 }
 
-fn lock(directory: &Path) -> Result<File, OpenError> {
+pub(super) fn lock(directory: &Path) -> Result<File, OpenError> {
     let path = directory.join("LOCK");
     let io = |source| OpenError::Io { path: path.clone(), source };
     let lock = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(io)?;
@@ -217,7 +220,7 @@ fn has_direct_io(directory: &Path) -> Result<bool, OpenError> {
 }
 
 /// Everything about an identity that the data must agree with, a line each. Addresses may change.
-fn owner(identity: &Identity) -> String {
+pub(super) fn owner(identity: &Identity) -> String {
     let parameters = &identity.parameters;
     let mut lines = format!(
         "cluster {}\nnode {}\nincarnation {}\nproducers {}\ntopics {}\nevent_payload {}\n",
@@ -229,7 +232,8 @@ fn owner(identity: &Identity) -> String {
         parameters.event_payload
     );
     for member in &identity.members {
-        let _ = writeln!(lines, "member {} {}", member.id, member.incarnation);
+        let witness = if member.is_witness { " witness" } else { "" };
+        let _ = writeln!(lines, "member {} {}{witness}", member.id, member.incarnation);
     }
     lines
 }
@@ -246,26 +250,6 @@ impl Place<'_> {
         self.directory.join("data")
     }
 
-    fn version(&self) -> PathBuf {
-        self.directory.join("VERSION")
-    }
-
-    /// Before the data is touched: another version may be unable to read what this one leaves.
-    fn check_version(&self) -> Result<(), OpenError> {
-        match fs::read_to_string(self.version()) {
-            Ok(found) if found.trim_end() != VERSION => {
-                Err(OpenError::Version { directory: self.directory.to_owned(), found: found.trim_end().to_owned() })
-            }
-            Ok(_) if self.data().exists() => Ok(()),
-            Ok(_) => Err(self.data_lost()),
-            Err(source) if source.kind() == io::ErrorKind::NotFound => {
-                let is_new = self.data().exists() || self.directory.join(NEW_FILE).exists();
-                if is_new { Ok(()) } else { Err(self.data_lost()) }
-            }
-            Err(source) => Err(OpenError::Io { path: self.version(), source }),
-        }
-    }
-
     fn create(&self) -> Result<(), OpenError> {
         let new = self.directory.join("data.new");
         let io = |source| OpenError::Io { path: new.clone(), source };
@@ -278,7 +262,7 @@ impl Place<'_> {
         synced.set_sync(true);
         rocks.put_opt(OWNER, self.owner.as_bytes(), &synced).map_err(|source| self.rocks_error(source))?;
         drop(rocks);
-        fs::rename(&new, self.data()).and_then(|()| sync_directory(self.directory)).map_err(io)
+        fs::rename(&new, self.data()).and_then(|()| sync(self.directory)).map_err(io)
     }
 
     /// Cuts off the end of the log that was not written whole. RocksDB gets only what is.
@@ -312,7 +296,7 @@ impl Place<'_> {
     fn check_owner(&self, rocks: &DB) -> Result<(), OpenError> {
         let found = rocks.get(OWNER).map_err(|source| self.rocks_error(source))?.unwrap_or_default();
         let found = String::from_utf8_lossy(&found);
-        if found == self.owner { Ok(()) } else { Err(self.foreign(&found)) }
+        if found == self.owner { Ok(()) } else { Err(foreign(self.directory, &self.owner, &found)) }
     }
 
     fn open_rocks(&self, data: &Path, is_new: bool) -> Result<DB, OpenError> {
@@ -326,49 +310,6 @@ impl Place<'_> {
         open().map_err(|source| self.rocks_error(source))
     }
 
-    /// The last steps of a first start.
-    fn mark(&self) -> Result<(), OpenError> {
-        if !self.version().exists() {
-            self.write_version()?;
-        }
-        let path = self.directory.join(NEW_FILE);
-        match fs::remove_file(&path) {
-            Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(()),
-            removed => removed.and_then(|()| sync_directory(self.directory)),
-        }
-        .map_err(|source| OpenError::Io { path, source })
-    }
-
-    fn write_version(&self) -> Result<(), OpenError> {
-        let new = self.directory.join("VERSION.new");
-        let write = || {
-            let mut file = File::create(&new)?;
-            writeln!(file, "{VERSION}")?;
-            file.sync_all()?;
-            fs::rename(&new, self.version())?;
-            sync_directory(self.directory)
-        };
-        write().map_err(|source| OpenError::Io { path: self.version(), source })
-    }
-
-    fn foreign(&self, found: &str) -> OpenError {
-        let (mut expected, mut found) = (self.owner.lines(), found.lines());
-        loop {
-            let (ours, theirs) = (expected.next(), found.next());
-            if ours != theirs || ours.is_none() {
-                return OpenError::Foreign {
-                    directory: self.directory.to_owned(),
-                    expected: ours.unwrap_or_default().to_owned(),
-                    found: theirs.unwrap_or_default().to_owned(),
-                };
-            }
-        }
-    }
-
-    fn data_lost(&self) -> OpenError {
-        OpenError::DataLost { directory: self.directory.to_owned() }
-    }
-
     fn floor_error(&self, source: io::Error) -> OpenError {
         OpenError::Io { path: self.directory.join("FLOOR"), source }
     }
@@ -378,6 +319,70 @@ impl Place<'_> {
     }
 }
 
-fn sync_directory(directory: &Path) -> io::Result<()> {
+/// Whether the directory is of this version, and has its data at `data` if it ever had any. Before the data is touched:
+/// another version may be unable to read what this one leaves.
+pub(super) fn check_version(directory: &Path, data: &Path) -> Result<(), OpenError> {
+    let path = version(directory);
+    let data_lost = || OpenError::DataLost { directory: directory.to_owned() };
+    match fs::read_to_string(&path) {
+        Ok(found) if found.trim_end() != VERSION => {
+            Err(OpenError::Version { directory: directory.to_owned(), found: found.trim_end().to_owned() })
+        }
+        Ok(_) if data.exists() => Ok(()),
+        Ok(_) => Err(data_lost()),
+        Err(source) if source.kind() == io::ErrorKind::NotFound => {
+            let is_new = data.exists() || directory.join(NEW_FILE).exists();
+            if is_new { Ok(()) } else { Err(data_lost()) }
+        }
+        Err(source) => Err(OpenError::Io { path, source }),
+    }
+}
+
+/// The last steps of a first start.
+pub(super) fn mark(directory: &Path) -> Result<(), OpenError> {
+    if !version(directory).exists() {
+        write_version(directory)?;
+    }
+    let path = directory.join(NEW_FILE);
+    match fs::remove_file(&path) {
+        Err(source) if source.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed.and_then(|()| sync(directory)),
+    }
+    .map_err(|source| OpenError::Io { path, source })
+}
+
+fn version(directory: &Path) -> PathBuf {
+    directory.join("VERSION")
+}
+
+fn write_version(directory: &Path) -> Result<(), OpenError> {
+    let new = directory.join("VERSION.new");
+    let write = || {
+        let mut file = File::create(&new)?;
+        writeln!(file, "{VERSION}")?;
+        file.sync_all()?;
+        fs::rename(&new, version(directory))?;
+        sync(directory)
+    };
+    write().map_err(|source| OpenError::Io { path: version(directory), source })
+}
+
+/// The error of data whose owner is not who the identity says.
+pub(super) fn foreign(directory: &Path, expected: &str, found: &str) -> OpenError {
+    let (mut expected, mut found) = (expected.lines(), found.lines());
+    loop {
+        let (ours, theirs) = (expected.next(), found.next());
+        if ours != theirs || ours.is_none() {
+            return OpenError::Foreign {
+                directory: directory.to_owned(),
+                expected: ours.unwrap_or_default().to_owned(),
+                found: theirs.unwrap_or_default().to_owned(),
+            };
+        }
+    }
+}
+
+/// Makes what was renamed in the directory durable.
+pub(super) fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
 }

@@ -1,7 +1,7 @@
 //! What `eventstream init --tls` makes: an authority, and the certificates of the nodes and of the clients.
 
 use super::{ANY_NODE, CA_FOLDER, CLIENT_FOLDER, NODE_FOLDER, node_text, to_hex, token_hash};
-use crate::identity::{Address, Identity, IdentityError, TlsIdentity, node_directory};
+use crate::identity::{Identity, IdentityError, Named, TlsIdentity, node_directory};
 use eventstream_core::config::Parameters;
 use eventstream_core::id::{ClusterId, NodeId};
 use eventstream_core::wire::Token;
@@ -206,7 +206,7 @@ impl Minted {
 /// Where [`init`] has put what.
 #[derive(Clone, Debug)]
 pub struct Written {
-    /// The nodes' directories, in the order in which the nodes were named.
+    /// The nodes' directories, in the order of their numbers.
     pub nodes: Vec<PathBuf>,
     /// What clients need.
     pub client: PathBuf,
@@ -219,12 +219,25 @@ pub struct Written {
 ///
 /// # Errors
 /// Before anything is written: invalid nodes, or files of another cluster. After that: writing failed.
-pub fn init(out: &Path, nodes: &[(NodeId, Address)], parameters: Parameters, until: u64) -> Result<Written, MintError> {
-    let mut identities = Identity::new_cluster(nodes, parameters)?;
+pub fn init(out: &Path, nodes: &[Named], parameters: Parameters, until: u64) -> Result<Written, MintError> {
+    init_with(out, nodes, &[], parameters, until)
+}
+
+/// As [`init`], with witnesses: one at most, or none.
+///
+/// # Errors
+/// As [`init`].
+pub fn init_with(
+    out: &Path,
+    nodes: &[Named],
+    witnesses: &[Named],
+    parameters: Parameters,
+    until: u64,
+) -> Result<Written, MintError> {
+    let mut identities = Identity::new_cluster_with(nodes, witnesses, parameters)?;
     let minted = Minted::new(&mut identities, until)?;
-    let directory = |node: &NodeId| node_directory(out, *node);
-    let folders = nodes.iter().map(|(node, _)| directory(node)).chain([out.join(CA_FOLDER), out.join(CLIENT_FOLDER)]);
-    for folder in folders {
+    let directories: Vec<PathBuf> = identities.iter().map(|me| node_directory(out, me.node)).collect();
+    for folder in directories.iter().cloned().chain([out.join(CA_FOLDER), out.join(CLIENT_FOLDER)]) {
         match fs::read_dir(&folder).map(|mut entries| entries.next().is_some()) {
             Ok(false) => {}
             Ok(true) => return Err(MintError::Exists { path: folder }),
@@ -233,13 +246,12 @@ pub fn init(out: &Path, nodes: &[(NodeId, Address)], parameters: Parameters, unt
         }
     }
     let (ca, client) = (minted.write_ca(out)?, minted.write_client(out)?);
-    for identity in &identities {
-        let directory = directory(&identity.node);
-        minted.write_node(identity.node, &directory)?;
+    for (identity, directory) in identities.iter().zip(&directories) {
+        minted.write_node(identity.node, directory)?;
         // Last: a directory with an identity is a whole bundle.
-        identity.write(&directory)?;
+        identity.write(directory)?;
     }
-    Ok(Written { nodes: nodes.iter().map(|(node, _)| directory(node)).collect(), client, ca })
+    Ok(Written { nodes: directories, client, ca })
 }
 
 /// The day, in UTC, of a second since the Unix epoch: `2036-11-18`.

@@ -133,7 +133,7 @@ struct Pair<'a> {
 impl Pair<'_> {
     /// The first entry that is not the same in both, and its terms; as far as both logs are sound.
     fn first_difference(&self) -> Result<Option<(Index, [Term; 2])>, StoreError> {
-        let (Some(a), Some(b)) = (self.a.reader(), self.b.reader()) else { return Ok(None) };
+        let (Some(a), Some(b)) = (self.a.reader(), self.b.reader()) else { return Ok(self.first_other_term()) };
         let blocks = || self.a.log.blocks.iter().zip(&self.b.log.blocks);
         let equal = blocks().take_while(|(a, b)| a.chain == b.chain).count();
         let first = Index(equal as u64 * BLOCK + 1);
@@ -144,6 +144,18 @@ impl Pair<'_> {
         let Some(position) = difference else { return Ok(None) };
         let term = |bytes| Header::parse(bytes, CRC).map_or(Term::ZERO, |header| header.term);
         Ok(Some((first.plus(position as u64), [term(&ours[position]), term(&theirs[position])])))
+    }
+
+    /// The same for two logs of which one is a witness's: it has the terms only, and those that begin at one place in both
+    /// and differ nowhere before are of the same entries.
+    fn first_other_term(&self) -> Option<(Index, [Term; 2])> {
+        let (a, b) = (self.a.log, self.b.log);
+        let end = a.sound.min(b.sound);
+        let begins = a.terms.iter().chain(&b.terms).map(|&(_, begin)| begin).filter(|&begin| begin <= end);
+        let terms = |index| [a.term(index), b.term(index)];
+        let differs = begins.filter(|&index| terms(index)[0] != terms(index)[1]);
+        let has_terms = self.a.directory.has_terms_only() || self.b.directory.has_terms_only();
+        differs.min().filter(|_| has_terms).map(|index| (index, terms(index)))
     }
 
     fn compare(

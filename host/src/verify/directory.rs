@@ -6,7 +6,7 @@ use super::meaning::Meaning;
 use super::violation::{Findings, Invariant, Place};
 use super::{Meter, checkpoint};
 use crate::identity::{IDENTITY_FILE, Identity, IdentityError};
-use crate::storage::{OpenError, ReadOnly, Reader, open_read_only};
+use crate::storage::{OpenError, ReadOnly, Reader, Terms, open_read_only, read_terms};
 use eventstream_core::id::{ClusterId, Index, NodeId};
 use eventstream_core::raft::{HardState, LogPosition};
 use std::fs;
@@ -35,6 +35,8 @@ pub struct NodeReport {
     pub directory: String,
     /// Whose it is.
     pub node: NodeId,
+    /// Whether that is a witness: it keeps the terms of its log, and nothing was applied.
+    pub is_witness: bool,
     /// The first entry of its log; zero if there is none.
     pub first: Index,
     /// The last.
@@ -156,8 +158,9 @@ fn identities(directories: &[PathBuf]) -> Result<Vec<Identity>, Refusal> {
             let (found, expected) = (identity.cluster, first.cluster);
             return Err(Refusal::OtherCluster { directory, found, first: first_name, expected });
         }
-        let members =
-            |identity: &Identity| identity.members.iter().map(|one| (one.id, one.incarnation)).collect::<Vec<_>>();
+        let members = |identity: &Identity| {
+            identity.members.iter().map(|one| (one.id, one.incarnation, one.is_witness)).collect::<Vec<_>>()
+        };
         if members(identity) != members(first) || identity.parameters != first.parameters {
             return Err(Refusal::OtherMembers { directory, first: first_name });
         }
@@ -178,6 +181,8 @@ pub(super) struct Directory {
 enum Data {
     /// To be read.
     Open(ReadOnly),
+    /// What a witness keeps, and whether it would start suspect.
+    Terms(Terms, bool),
     /// The node was never started.
     None,
     /// It does not open, since it is damaged.
@@ -193,9 +198,13 @@ pub(super) struct Checked {
 
 impl Directory {
     fn open(path: &Path, identity: Identity) -> Result<Self, Refusal> {
-        let data = match open_read_only(path, &identity) {
-            Ok(Some(data)) => Data::Open(data),
-            Ok(None) => Data::None,
+        let opened = if identity.is_witness() {
+            read_terms(path, &identity).map(|found| found.map(|(terms, suspect)| Data::Terms(terms, suspect)))
+        } else {
+            open_read_only(path, &identity).map(|data| data.map(Data::Open))
+        };
+        let data = match opened {
+            Ok(data) => data.unwrap_or(Data::None),
             Err(error @ (OpenError::Rocks { .. } | OpenError::DataLost { .. } | OpenError::LogDamaged { .. })) => {
                 Data::Damaged(error)
             }
@@ -208,8 +217,13 @@ impl Directory {
     pub(super) fn reader(&self) -> Option<&Reader> {
         match &self.data {
             Data::Open(data) => Some(&data.reader),
-            Data::None | Data::Damaged(_) => None,
+            Data::Terms(..) | Data::None | Data::Damaged(_) => None,
         }
+    }
+
+    /// Whether of the log there are the terms only.
+    pub(super) fn has_terms_only(&self) -> bool {
+        matches!(self.data, Data::Terms(..))
     }
 
     /// Whether it is known what the log holds, be it nothing.
@@ -223,12 +237,14 @@ impl Directory {
         let mut shown = super::meaning::Shown::default();
         match &self.data {
             Data::Open(data) => (log, shown) = self.read(data, meter, &mut findings),
+            Data::Terms(terms, _) => log = Log::of_terms(terms),
             Data::None => {}
             Data::Damaged(error) => findings.add(Invariant::Whole, Place::at(&self.name), error),
         }
         let report = NodeReport {
             directory: self.name.clone(),
             node: self.identity.node,
+            is_witness: self.identity.is_witness(),
             first: log.first,
             last: log.last,
             hard_state: log.hard_state,
@@ -237,9 +253,17 @@ impl Directory {
             topics: shown.topics,
             producers: shown.producers,
             state_hash: shown.state_hash,
-            suspect: log.hard_state.suspect || matches!(&self.data, Data::Open(data) if data.suspect),
+            suspect: log.hard_state.suspect || self.would_be_suspect(),
         };
         Checked { report, log, findings }
+    }
+
+    fn would_be_suspect(&self) -> bool {
+        match &self.data {
+            Data::Open(data) => data.suspect,
+            Data::Terms(_, suspect) => *suspect,
+            Data::None | Data::Damaged(_) => false,
+        }
     }
 
     fn read(&self, data: &ReadOnly, meter: &Meter, findings: &mut Findings) -> (Log, super::meaning::Shown) {

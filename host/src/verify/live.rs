@@ -24,8 +24,10 @@ pub struct LiveReport {
     pub cluster: ClusterId,
     /// The index that all nodes were compared at.
     pub index: Index,
-    /// The nodes that answered, by number.
+    /// The nodes that answered and keep events, by number.
     pub nodes: Vec<LiveNode>,
+    /// The servers that answered and keep none: a witness.
+    pub witnesses: Vec<String>,
     /// The members that did not: address, and why.
     pub unreachable: Vec<(String, String)>,
     /// Topics that were read from every node.
@@ -55,6 +57,12 @@ pub enum LiveError {
     Unreachable {
         /// Each server, and what was last heard of it.
         servers: String,
+    },
+    /// What answers keeps no events.
+    #[error("only {server} answers, and it is a witness, which keeps no events: name a node that does")]
+    OnlyWitness {
+        /// Where it is.
+        server: String,
     },
     /// The servers are of different clusters.
     #[error("{server} belongs to cluster {found}, and {first} to {expected}: they cannot be compared")]
@@ -117,6 +125,10 @@ pub async fn servers(
     let (nodes, unreachable) = discover(servers, options).await?;
     let mut findings = Findings::default();
     one_leader(&nodes, &mut findings);
+    let (witnesses, nodes): (Vec<Node>, Vec<Node>) = nodes.into_iter().partition(|node| node.status.role.is_witness());
+    if let ([], Some(witness)) = (&nodes[..], witnesses.first()) {
+        return Err(LiveError::OnlyWitness { server: witness.server.clone() });
+    }
     let (index, hashes) = sample::common_index(&nodes, options, &mut findings).await?;
     let names = topics::names(&nodes, topics, options, meter, &mut findings).await?;
     let mut events = 0;
@@ -130,6 +142,7 @@ pub async fn servers(
         events,
         unreachable,
         findings,
+        witnesses: witnesses.into_iter().map(|witness| witness.server).collect(),
         nodes: nodes
             .into_iter()
             .zip(hashes)

@@ -4,7 +4,7 @@ use super::Meter;
 use super::meaning::{Meaning, Shown};
 use super::violation::{Findings, Invariant, Place};
 use crate::checksum::CRC;
-use crate::storage::{LogItem, StoreError, SyncedPoint};
+use crate::storage::{LogItem, StoreError, SyncedPoint, Terms};
 use core::ops::ControlFlow;
 use eventstream_core::id::{Index, LogTime, ShardId, Term};
 use eventstream_core::raft::{HardState, LogPosition};
@@ -25,6 +25,26 @@ pub(super) struct Log {
     pub(super) terms: Vec<(Term, Index)>,
     /// After every [`BLOCK`]th sound entry.
     pub(super) blocks: Vec<Block>,
+}
+
+impl Log {
+    /// What a witness has of a log.
+    pub(super) fn of_terms(terms: &Terms) -> Self {
+        Self {
+            first: terms.runs().first().map_or(Index::ZERO, |run| run.index),
+            last: terms.last(),
+            hard_state: terms.hard_state(),
+            sound: terms.last().index,
+            terms: terms.runs().iter().map(|run| (run.term, run.index)).collect(),
+            blocks: Vec::new(),
+        }
+    }
+
+    /// The term of an entry, as far as the log is sound.
+    pub(super) fn term(&self, index: Index) -> Term {
+        let after = self.terms.partition_point(|&(_, begin)| begin <= index);
+        after.checked_sub(1).map_or(Term::ZERO, |at| self.terms[at].0)
+    }
 }
 
 /// A log up to some entry, in short.

@@ -155,6 +155,10 @@ impl Engine {
     fn answer(&mut self, header: &Header, outcomes: &Outcomes) {
         let at = LogPosition { index: header.index(), term: header.term };
         let mut runs = outcomes.runs();
+        let durability = match self.replica.raft().is_on_disks(at.index) {
+            true => Durability::Majority,
+            false => Durability::MajorityWithWitness,
+        };
         let (clients, counters) = (&mut self.clients, &self.counters);
         for Waiter { conn, request } in self.acks.applied(at) {
             match request {
@@ -169,7 +173,7 @@ impl Engine {
                             batch,
                             index: header.index(),
                             term: header.term,
-                            durability: Durability::Majority,
+                            durability,
                             runs: List::of(own),
                         }),
                     );

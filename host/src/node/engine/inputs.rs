@@ -137,7 +137,7 @@ impl Engine {
         if self.next_wall_clock <= self.now {
             self.next_wall_clock = self.now + WALL_CLOCK_EVERY;
             self.replica.set_wall_clock(self.now, self.clock.wall().0);
-            self.tell_waiting();
+            self.waiting.tell(self.now, self.replica.raft(), &self.peers);
         }
         self.expire_requests();
         self.checkpoint_if_due();

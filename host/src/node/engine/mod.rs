@@ -14,17 +14,14 @@ mod inputs;
 mod intake;
 mod outputs;
 mod requests;
-mod status;
 mod stop;
 #[cfg(test)]
 mod tests;
-mod waiting;
 
 use apply::Replay;
 use checkpoint::Checkpoints;
 use intake::Intake;
 use stop::Stop;
-use waiting::Waiting;
 
 use super::NodeError;
 use super::acks::Acks;
@@ -40,6 +37,7 @@ use super::reader::{ReadError, Reader};
 use super::state::NodeReplica;
 use super::subscriptions::Subscriptions;
 use super::tail::Tail;
+use super::waiting::Waiting;
 use crate::clock::Clock;
 use crate::identity::Identity;
 use crate::storage;

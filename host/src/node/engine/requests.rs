@@ -5,16 +5,16 @@ use crate::node::acks::{Request, Waiter};
 use crate::node::clients::Clients;
 use crate::node::event::ConnId;
 use crate::node::legal::payload;
-use crate::node::memory::{CLIENT_INFLIGHT, OwnFrame};
+use crate::node::memory::OwnFrame;
 use crate::node::subscriptions::{MAX_PER_CONNECTION, Pace, Subscription};
+use crate::node::telling::{self, Condition};
 use eventstream_core::config::MAX_LISTED_TOPICS;
 use eventstream_core::dedup::Opened;
 use eventstream_core::id::{Offset, ProducerId};
 use eventstream_core::replica::{Command, CommandOutcome, Outcomes};
 use eventstream_core::wire::{
-    About, Control, EndReason, Header, Kind, List, ListedTopic, Member, OpenProducer, Pong, ProducerOpened, Refusal,
-    StartAt, Subscribe, SubscriptionEnd, Topic, TopicList, TopicListRequest, TopicRequest, Unsubscribe, VERSION,
-    Welcome,
+    About, Control, EndReason, Header, Kind, List, ListedTopic, OpenProducer, Pong, ProducerOpened, Refusal, StartAt,
+    Subscribe, SubscriptionEnd, Topic, TopicList, TopicListRequest, TopicRequest, Unsubscribe,
 };
 
 /// The answer to an `OpenProducer` whose entry is applied.
@@ -51,7 +51,9 @@ impl Engine {
             Ok(Control::StatusRequest(_)) => self.tell_status(conn),
             Ok(Control::TopicRequest(request)) => self.tell_topic(conn, &request),
             Ok(Control::TopicListRequest(request)) => self.list_topics(conn, request),
-            Ok(Control::CountersRequest(request)) => self.tell_counters(conn, request),
+            Ok(Control::CountersRequest(request)) => {
+                telling::tell_counters(&mut self.clients, &self.counters, conn, request);
+            }
             Ok(Control::Ping(ping)) => {
                 self.clients.say(conn, &Control::Pong(Pong { number: ping.number }));
             }
@@ -62,41 +64,27 @@ impl Engine {
 
     /// Answers the hello of a client.
     pub(super) fn welcome_client(&mut self, conn: ConnId) {
-        self.with_welcome(|engine, welcome| {
-            engine.clients.say(conn, welcome);
+        telling::welcome(&self.identity, self.leader, |welcome| {
+            self.clients.say(conn, welcome);
         });
     }
 
     /// Answers the hello of another node.
     pub(super) fn welcome_peer(&mut self, conn: ConnId) {
-        self.with_welcome(|engine, welcome| engine.peers.say(conn, welcome));
+        telling::welcome(&self.identity, self.leader, |welcome| self.peers.say(conn, welcome));
     }
 
     /// That this node does not lead, and who does.
     pub(super) fn not_leader(&self) -> Refusal {
-        let (term, leader) = self.leader;
-        Refusal::NotLeader { term, leader: leader.filter(|&node| node != self.identity.node) }
+        telling::not_leader(&self.identity, self.leader)
     }
 
-    fn with_welcome(&mut self, say: impl FnOnce(&mut Self, &Control<'_>)) {
-        let identity = self.identity.clone();
-        let members: Vec<Member<'_>> = identity
-            .members
-            .iter()
-            .map(|member| Member { node: member.id, incarnation: member.incarnation, address: member.address.as_str() })
-            .collect();
-        let (term, leader) = self.leader;
-        let welcome = Control::Welcome(Welcome {
-            version: VERSION,
-            cluster: identity.cluster,
-            node: identity.node,
-            incarnation: identity.incarnation,
-            term,
-            leader,
-            max_inflight: CLIENT_INFLIGHT,
-            members: List::of(&members),
+    fn tell_status(&mut self, conn: ConnId) {
+        let Self { identity, replica, peers, leader, now, started, clients, .. } = self;
+        let condition = Condition { identity, replica, peers, leader: *leader, now: *now, started: *started };
+        condition.tell(|status| {
+            clients.say(conn, status);
         });
-        say(self, &welcome);
     }
 
     fn part_with(&mut self, conn: ConnId, reason: Refusal) {

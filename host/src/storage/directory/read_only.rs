@@ -7,7 +7,7 @@
 //! Where a start would cut off the end of the write-ahead log, that end is passed over: what is read is what the node would
 //! start with.
 
-use super::{OpenError, Place, owner};
+use super::{OpenError, Place, check_version, owner};
 use crate::identity::Identity;
 use crate::storage::floor;
 use crate::storage::options::OptionSet;
@@ -52,8 +52,8 @@ pub fn open_read_only(directory: &Path, identity: &Identity) -> Result<Option<Re
     // Nothing is written, so it does not matter how.
     let options = OptionSet::new(false);
     let place = Place { directory, options: &options, owner: owner(identity) };
-    place.check_version()?;
     let data = place.data();
+    check_version(directory, &data)?;
     if !data.exists() {
         return Ok(None);
     }
@@ -83,7 +83,8 @@ pub fn open_read_only(directory: &Path, identity: &Identity) -> Result<Option<Re
     }))
 }
 
-fn lock(directory: &Path) -> Result<File, OpenError> {
+/// Keeps nodes out, and nobody else who reads.
+pub(in crate::storage) fn lock(directory: &Path) -> Result<File, OpenError> {
     let path = directory.join("LOCK");
     let opened = match File::open(&path) {
         // Nobody has ever locked it, or it is a copy: the directory stands for the file that is not to be made.
