@@ -14,6 +14,8 @@
 //! **The first write or sync that fails poisons the store for good.** After a failed sync nobody knows what the disk holds,
 //! and a second sync that succeeds proves nothing about the first. The node stops and says so.
 
+#[cfg(test)]
+mod any_bytes;
 mod directory;
 mod floor;
 mod key;
