@@ -151,3 +151,26 @@ impl<C: Fn()> Drop for End<'_, C> {
         (self.call)();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::{self, File};
+
+    #[test]
+    fn the_first_write_that_fails_is_the_last() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("terms");
+        fs::write(&path, "").expect("a file");
+        let open = || File::open(&path).expect("to be read only, so that every write fails");
+        let file = TermsFile { file: open(), generation: 1, _lock: open() };
+        let mut writer = TermsWriter::start(file, Arc::default(), || {}).expect("a thread");
+        writer.write(Token(1), Terms::default());
+        while !writer.has_report() {
+            thread::yield_now();
+        }
+        writer.write(Token(2), Terms::default());
+        assert_eq!(writer.poll(), Some(TermsReport::Ended), "nothing was persisted");
+        assert!(matches!(writer.join(), Err(StoreError::Terms(_))));
+    }
+}
