@@ -7,7 +7,9 @@ use eventstream_core::batch::{BatchBuilder, Event, Source};
 use eventstream_core::config::Parameters;
 use eventstream_core::crc::Crc32;
 use eventstream_core::dedup::{Claim, ProducerSlot, Producers};
-use eventstream_core::id::{Epoch, Incarnation, Index, NodeId, Offset, ProducerId, Sequence, ShardId, Term, TopicId};
+use eventstream_core::id::{
+    Epoch, Incarnation, Index, LogTime, NodeId, Offset, ProducerId, Sequence, ShardId, Term, TopicId,
+};
 use eventstream_core::raft::{Configuration, Faults, LogPosition, LogView, Member, RaftOptions};
 use eventstream_core::replica::{
     Entry, Lent, Options, Outcomes, Output, Replica, RestoredLog, Restoring, Stamp, TopicSlot,
@@ -161,7 +163,7 @@ fn judge(c: &mut Criterion) {
     let mut producers = Producers::new(vec![ProducerSlot::EMPTY; known as usize], known, 1).expect("it suffices");
     for number in 0..known {
         let verdict = producers.judge(&claim(number));
-        producers.record(&claim(number), &verdict, Some((TopicId(0), Offset(number.into()))));
+        producers.record(&claim(number), &verdict, Some((TopicId(0), Offset(number.into()))), LogTime(0));
     }
     let mut group = c.benchmark_group("judge");
     group.throughput(Throughput::Elements(1));

@@ -6,6 +6,7 @@
 //! - **ceilings of the build** bound memory and never a decision: a node that would need more refuses to start;
 //! - **cluster parameters** ([`Parameters`]) decide what is accepted, so all nodes must hold the same.
 
+use crate::id::Epoch;
 use crate::time::Duration;
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +55,18 @@ pub const MAX_OPEN_WRITES: usize = 32;
 pub const MAX_TERM_RUNS: usize = 64;
 /// Runs remembered for each producer, so that a duplicate is answered with its original offset.
 pub const REMEMBERED_RUNS: usize = 8;
+
+/// Epochs above that of an evicted producer that are given to nobody: lives that it may have counted by itself, and that the
+/// cluster had not heard of.
+pub const EPOCHS_SET_ASIDE: u32 = 1_024;
+/// Producers in a higher epoch are never evicted: those that are not known begin above the epochs of all that were, and half of
+/// all epochs are left to them whatever anybody has used.
+pub const MAX_EVICTED_EPOCH: Epoch = Epoch(u32::MAX / 2);
+/// A table of producers is nearly full when at most this part of it is free: room for those that come while a decision to
+/// evict is on its way, and little enough that nobody is forgotten who is not in the way.
+pub const EVICTION_SHARE: u32 = 8;
+/// Between two looks at the table for producers to be evicted: each reads all of it.
+pub const EVICTION_PAUSE: Duration = Duration::from_millis(200);
 
 /// A client's small batch waits at most this long for others to share an entry with.
 pub const BATCH_DELAY: Duration = Duration::from_millis(1);
@@ -105,11 +118,28 @@ pub struct Parameters {
     pub topics: u32,
     /// Largest payload of an event in bytes, at most [`MAX_EVENT_PAYLOAD`].
     pub event_payload: u32,
+    /// A producer that was not heard of for this span of log time, in microseconds, may be evicted to make room for others.
+    #[serde(default = "default_producer_idle_us")]
+    pub producer_idle_us: u64,
+}
+
+impl Parameters {
+    /// Seven days: longer than a device is cut off or switched off in the ordinary course of things.
+    pub const DEFAULT_PRODUCER_IDLE: Duration = Duration::from_secs(7 * 24 * 3_600);
+}
+
+const fn default_producer_idle_us() -> u64 {
+    Parameters::DEFAULT_PRODUCER_IDLE.as_micros()
 }
 
 impl Default for Parameters {
-    /// 4,096 producers, 1,024 topics, the largest payload of the format.
+    /// 4,096 producers, 1,024 topics, the largest payload of the format, seven days.
     fn default() -> Self {
-        Self { producers: 4_096, topics: 1_024, event_payload: MAX_EVENT_PAYLOAD as u32 }
+        Self {
+            producers: 4_096,
+            topics: 1_024,
+            event_payload: MAX_EVENT_PAYLOAD as u32,
+            producer_idle_us: default_producer_idle_us(),
+        }
     }
 }

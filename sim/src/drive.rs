@@ -410,6 +410,7 @@ impl World {
             self.index(member, id)?;
             self.acknowledge(member, position);
         }
+        self.propose_own(member)?;
         // An idle pipeline sends at once what waits.
         if self.members[member].pending.is_empty() && !self.members[member].accumulator.is_empty() {
             self.flush(member)?;

@@ -105,6 +105,13 @@ impl World {
             }
             let (events, expected) = (machine.events(), self.oracle.model.events());
             ensure!(events == expected, ExactlyOnce, "member {} has {events} events instead of {expected}", at + 1);
+            let (producers, expected_producers) = (machine.producer_count(), self.oracle.model.producer_count());
+            ensure!(
+                producers == expected_producers,
+                StateHash,
+                "member {} knows {producers} producers instead of {expected_producers}",
+                at + 1
+            );
             let topics: u64 = machine.topics().map(|topic| topic.next_offset().0).sum();
             ensure!(topics == expected, DenseOffsets, "the topics of member {} end at {topics} in all", at + 1);
         }

@@ -73,6 +73,7 @@ calls! {
     fn set_wall_clock(&mut self, now: Instant, wall_us: u64);
     fn propose_batch(&mut self, now: Instant, batch: &Batch<'_>) -> Result<Stamp, ProposeError>;
     fn propose_command(&mut self, now: Instant, command: &Command) -> Result<Stamp, ProposeError>;
+    fn poll_command(&mut self, now: Instant) -> Option<Command>;
     fn propose_change(&mut self, now: Instant, changes: &[Change], transition: Transition)
         -> Result<LogPosition, ChangeError>;
     fn propose_leave_joint(&mut self, now: Instant) -> Result<LogPosition, ChangeError>;

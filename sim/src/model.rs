@@ -6,6 +6,8 @@
 use crate::payload::{Event, TOPICS, producer_number};
 use crate::stats::{Happening, Stats};
 use crate::violation::{Checked, ensure};
+use eventstream_core::config::Parameters;
+use eventstream_core::dedup::{OpenRefusal, Opened};
 use eventstream_core::id::{Epoch, Offset, Sequence};
 use eventstream_core::receipt::{RunReceipt, RunRefusal};
 use eventstream_core::replica::{Command, CommandOutcome, Outcomes};
@@ -30,11 +32,16 @@ struct Topic {
 
 #[derive(Debug, Default)]
 struct Producer {
+    /// `None` if the cluster does not know it, or not any more.
     epoch: Option<u32>,
     /// By sequence; `None` where the producer dropped an event.
     places: Vec<Option<Place>>,
     /// The first sequence of the run accepted last.
     newest_run: usize,
+    /// The log time of the entry that it last spoke in.
+    spoke_at: u64,
+    /// The same as `places`, for each time before it was evicted.
+    before: Vec<Vec<Option<Place>>>,
 }
 
 /// The committed log's meaning.
@@ -42,12 +49,15 @@ struct Producer {
 pub(crate) struct Model {
     topics: [Topic; TOPICS.len()],
     producers: Vec<Producer>,
-    producer_limit: usize,
-    topic_limit: usize,
+    parameters: Parameters,
+    /// The highest epoch that a producer may have had who was evicted.
+    evicted_epoch: u32,
+    /// The log time of the entry that is applied.
+    log_time: u64,
 }
 
 impl Model {
-    pub(crate) fn reset(&mut self, producers: usize, producer_limit: u32, topic_limit: u32) {
+    pub(crate) fn reset(&mut self, producers: usize, parameters: Parameters) {
         for topic in &mut self.topics {
             topic.id = None;
             topic.events.clear();
@@ -56,14 +66,24 @@ impl Model {
             producer.epoch = None;
             producer.places.clear();
             producer.newest_run = 0;
+            producer.spoke_at = 0;
+            producer.before.clear();
         }
         self.producers.resize_with(producers, Producer::default);
-        (self.producer_limit, self.topic_limit) = (producer_limit as usize, topic_limit as usize);
+        self.parameters = parameters;
+        (self.evicted_epoch, self.log_time) = (0, 0);
     }
 
-    /// Where the cluster put an event, if it has it.
-    pub(crate) fn place(&self, producer: u8, sequence: u64) -> Option<Place> {
-        *self.producers[usize::from(producer)].places.get(sequence as usize)?
+    /// Where the cluster put an event of a life of its producer, if it has it.
+    pub(crate) fn place(&self, producer: u8, sequence: u64, life: u16) -> Option<Place> {
+        let producer = &self.producers[usize::from(producer)];
+        let all = producer.before.iter().chain([&producer.places]);
+        all.filter_map(|places| *places.get(sequence as usize)?).find(|place| place.life == life)
+    }
+
+    /// The next entry has this log time.
+    pub(crate) const fn advance(&mut self, log_time: u64) {
+        self.log_time = log_time;
     }
 
     /// The event at an offset, if there is one.
@@ -116,7 +136,7 @@ impl Model {
         let duplicates = if refusal.is_some() { 0 } else { next.saturating_sub(first).min(count) };
         let mut fresh = if refusal.is_some() { 0 } else { count - duplicates };
         let mut refusal = refusal;
-        if fresh > 0 && self.topics[topic].id.is_none() && self.topic_count() == self.topic_limit {
+        if fresh > 0 && self.topics[topic].id.is_none() && self.topic_count() == self.parameters.topics as usize {
             (fresh, refusal) = (0, Some(RunRefusal::TopicTableFull));
         }
 
@@ -133,10 +153,12 @@ impl Model {
         self.check_duplicates(number, first, duplicates, topic as u8, receipt)?;
         count_run(stats, duplicates, fresh, refusal);
 
+        let is_fenced = matches!(refusal, Some(RunRefusal::Fenced { .. }));
         let is_known = self.producers[usize::from(number)].epoch.is_some();
-        if is_known || fresh > 0 {
+        if !is_fenced && (is_known || fresh > 0) {
             let producer = &mut self.producers[usize::from(number)];
             producer.epoch = producer.epoch.max(Some(head.epoch.0));
+            producer.spoke_at = self.log_time;
         }
         if fresh > 0 {
             if first > next {
@@ -151,8 +173,8 @@ impl Model {
         let producer = &self.producers[usize::from(number)];
         let next = producer.places.len();
         match producer.epoch {
-            None if first > 0 && !has_gap => Some(RunRefusal::ProducerUnknown),
-            None if self.producer_count() == self.producer_limit => Some(RunRefusal::ProducerTableFull),
+            None if first > 0 && !has_gap || epoch <= self.evicted_epoch => Some(RunRefusal::ProducerUnknown),
+            None if self.is_full() => Some(RunRefusal::ProducerTableFull),
             None => None,
             Some(current) if epoch < current => Some(RunRefusal::Fenced { epoch: Epoch(current) }),
             Some(_) if first > next && !has_gap => Some(RunRefusal::SequenceGap { expected: Sequence(next as u64) }),
@@ -196,6 +218,9 @@ impl Model {
             let found = event.map(|event| (event.producer, event.sequence));
             ensure!(found == Some(expected), ProducerOrder, "{found:?} was accepted as {expected:?}");
             let Some(event) = event else { return Ok(()) };
+            let mut before = producer.before.iter().filter_map(|places| *places.get(first + at)?);
+            let twin = before.find(|place| place.life == event.life);
+            ensure!(twin.is_none(), ExactlyOnce, "{event:?} was at {twin:?} before its producer was evicted");
             let events = &mut self.topics[topic].events;
             producer.places.push(Some(Place { topic: topic as u8, offset: events.len() as u32, life: event.life }));
             events.push(event);
@@ -225,32 +250,60 @@ impl Model {
     }
 
     /// The next command of the log.
-    pub(crate) fn apply_command(&mut self, command: Command, outcomes: &Outcomes) -> Checked {
-        let Command::OpenProducer { producer: id } = command;
-        let is_full = self.producer_count() == self.producer_limit;
-        let producer = &mut self.producers[usize::from(producer_number(id))];
-        let next = producer.places.len() as u64;
-        let expected = match producer.epoch {
-            None if is_full => None,
-            epoch => Some((epoch.unwrap_or(0) + 1, next)),
-        };
-        if let Some((epoch, _)) = expected {
-            producer.epoch = Some(epoch);
-        }
-        let found = match outcomes.command() {
-            Some(CommandOutcome::OpenProducer(Ok(opened))) => Some((opened.epoch.0, opened.next_sequence.0)),
-            _ => None,
-        };
-        ensure!(found == expected, Outcome, "producer opened with {found:?} instead of {expected:?}");
+    pub(crate) fn apply_command(&mut self, command: Command, outcomes: &Outcomes, stats: &mut Stats) -> Checked {
+        let (found, expected) = (
+            outcomes.command(),
+            match command {
+                Command::OpenProducer { producer } => self.open(producer_number(producer)),
+                Command::EvictProducers { before } => {
+                    let evicted = self.evict(before.0);
+                    stats.count(Happening::Evicted, evicted.into());
+                    CommandOutcome::EvictProducers { evicted }
+                }
+            },
+        );
+        ensure!(found == Some(expected), Outcome, "{command:?} gave {found:?} instead of {expected:?}");
         Ok(())
+    }
+
+    fn open(&mut self, number: u8) -> CommandOutcome {
+        let (is_full, above) = (self.is_full(), self.evicted_epoch);
+        let producer = &mut self.producers[usize::from(number)];
+        if producer.epoch.is_none() && is_full {
+            return CommandOutcome::OpenProducer(Err(OpenRefusal::ProducerTableFull));
+        }
+        let epoch = producer.epoch.unwrap_or(above) + 1;
+        (producer.epoch, producer.spoke_at) = (Some(epoch), self.log_time);
+        let next_sequence = Sequence(producer.places.len() as u64);
+        CommandOutcome::OpenProducer(Ok(Opened { epoch: Epoch(epoch), next_sequence }))
+    }
+
+    fn evict(&mut self, before: u64) -> u32 {
+        let before = before.min(self.log_time.saturating_sub(self.parameters.producer_idle_us));
+        let mut evicted = 0;
+        for producer in &mut self.producers {
+            if let Some(epoch) = producer.epoch.take_if(|_| producer.spoke_at < before) {
+                producer.before.push(core::mem::take(&mut producer.places));
+                producer.newest_run = 0;
+                // Some of its lives may not have been heard of.
+                self.evicted_epoch = self.evicted_epoch.max(epoch + 1_024);
+                evicted += 1;
+            }
+        }
+        evicted
     }
 
     fn topic_count(&self) -> usize {
         self.topics.iter().filter(|topic| topic.id.is_some()).count()
     }
 
-    fn producer_count(&self) -> usize {
-        self.producers.iter().filter(|producer| producer.epoch.is_some()).count()
+    /// Producers that the cluster knows.
+    pub(crate) fn producer_count(&self) -> u32 {
+        self.producers.iter().filter(|producer| producer.epoch.is_some()).count() as u32
+    }
+
+    fn is_full(&self) -> bool {
+        self.producer_count() == self.parameters.producers
     }
 }
 
@@ -260,6 +313,7 @@ fn count_run(stats: &mut Stats, duplicates: usize, fresh: usize, refusal: Option
     match refusal {
         Some(RunRefusal::SequenceGap { .. }) => stats.count(Happening::SequenceGap, 1),
         Some(RunRefusal::Fenced { .. }) => stats.count(Happening::Fenced, 1),
+        Some(RunRefusal::ProducerUnknown) => stats.count(Happening::ProducerUnknown, 1),
         _ => {}
     }
 }

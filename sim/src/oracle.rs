@@ -4,8 +4,9 @@ use crate::entries::{Entries, EntryId};
 use crate::model::Model;
 use crate::stats::{Happening, Stats};
 use crate::violation::{Checked, ensure};
+use eventstream_core::config::Parameters;
 use eventstream_core::raft::LogPosition;
-use eventstream_core::replica::{Command, Outcomes};
+use eventstream_core::replica::{Command, CommandOutcome, Outcomes};
 use eventstream_core::wire::{Batch, Kind};
 
 /// One life of a member's process.
@@ -34,8 +35,8 @@ pub(crate) struct Oracle {
 }
 
 impl Oracle {
-    pub(crate) fn reset(&mut self, producers: usize, producer_limit: u32, topic_limit: u32) {
-        self.model.reset(producers, producer_limit, topic_limit);
+    pub(crate) fn reset(&mut self, producers: usize, parameters: Parameters) {
+        self.model.reset(producers, parameters);
         self.committed.clear();
         self.leaders.clear();
     }
@@ -128,6 +129,7 @@ impl Oracle {
             return Ok(());
         }
         committed.applied = Some(found);
+        self.model.advance(entry.log_time);
         match entry.kind {
             Kind::Batch => match Batch::check(entries.payload(id), entry.events) {
                 Ok(batch) => self.model.apply_batch(&batch, outcomes, stats),
@@ -137,7 +139,7 @@ impl Oracle {
                 }
             },
             Kind::Command => match Command::decode(entries.payload(id)) {
-                Ok(command) => self.model.apply_command(command, outcomes),
+                Ok(command) => self.model.apply_command(command, outcomes, stats),
                 Err(error) => {
                     ensure!(false, Outcome, "entry {index} is no command: {error}");
                     Ok(())
@@ -174,6 +176,9 @@ fn digest(outcomes: &Outcomes) -> u64 {
     for slice in outcomes.topics() {
         fold(slice.mask);
         fold(slice.first_offset.0 << 8 | u64::from(slice.topic.0));
+    }
+    if let Some(CommandOutcome::EvictProducers { evicted }) = outcomes.command() {
+        fold(evicted.into());
     }
     digest
 }

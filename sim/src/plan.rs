@@ -6,6 +6,7 @@
 use crate::network::MAX_MEMBERS;
 use crate::rng::Rng;
 use crate::stats::Fault;
+use eventstream_core::config::Parameters;
 
 /// Virtual time is in microseconds.
 pub(crate) const MS: u64 = 1_000;
@@ -21,9 +22,14 @@ pub(crate) struct Plan {
     pub(crate) witness: Option<usize>,
     pub(crate) producers: usize,
     pub(crate) topics: usize,
-    /// The cluster's parameters may have room for one fewer.
+    /// The cluster's parameters may have room for one fewer, or for even fewer where producers are evicted.
     pub(crate) producer_limit: u32,
     pub(crate) topic_limit: u32,
+    /// A producer that was silent for so long may be evicted.
+    pub(crate) producer_idle_us: u64,
+    /// A producer without work rests, at most so long.
+    pub(crate) producer_rest: u32,
+    pub(crate) rest_us: u64,
     /// Batches that a producer sends before the first of them is acknowledged.
     pub(crate) window: usize,
     /// Events of a batch, at most.
@@ -133,6 +139,9 @@ impl Plan {
             topics,
             producer_limit: (producers as u32 - u32::from(producers > 1 && rng.chance(50))),
             topic_limit: (topics as u32 - u32::from(topics > 1 && rng.chance(50))),
+            producer_idle_us: Parameters::default().producer_idle_us,
+            producer_rest: 0,
+            rest_us: 0,
             window: rng.range(1, 6) as usize,
             batch_events: rng.magnitude(2, 24),
             padding: if rng.chance(100) { 400 } else { rng.below(16) },
@@ -182,7 +191,37 @@ impl Plan {
         if changes {
             plan.weights[ACTIONS.len() - 1] = rng.range(2, 40) as u32;
         }
+        // Chance of its own: the other schedules are what they would be without it.
+        let mut own = Rng::new(rng.clone().next());
+        if own.chance(200) {
+            plan.evict(&mut own);
+        }
         plan
+    }
+
+    /// Producers rest, and are soon forgotten: there is not room for all of them.
+    fn evict(&mut self, rng: &mut Rng) {
+        self.producers = rng.range(2, 4) as usize;
+        self.producer_limit = rng.range(1, self.producers as u64) as u32;
+        self.producer_idle_us = rng.magnitude(10 * MS, 1_000 * MS);
+        self.producer_rest = rng.range(10, 200) as u32;
+        self.rest_us = rng.magnitude(100 * MS, 4_000 * MS);
+        self.think_us = self.think_us.min(40 * MS);
+    }
+
+    /// The cluster's parameters.
+    pub(crate) fn parameters(&self) -> Parameters {
+        Parameters {
+            producers: self.producer_limit,
+            topics: self.topic_limit,
+            producer_idle_us: self.producer_idle_us,
+            ..Parameters::default()
+        }
+    }
+
+    /// Whether producers are soon forgotten.
+    pub(crate) const fn evicts(&self) -> bool {
+        self.producer_idle_us < Parameters::DEFAULT_PRODUCER_IDLE.as_micros()
     }
 
     /// Whether the faults have stopped.
@@ -207,6 +246,7 @@ impl Plan {
         (self.loss, self.duplication, self.reorder) = (0, 0, 0);
         self.trim = 0;
         (self.fault_ppm, self.apply_delay_us, self.producer_restart, self.producer_gap) = (0, 0, 0, 0);
+        self.producer_rest = 0;
         (self.crash_in_truncation, self.crash_in_vote) = (0, 0);
         (self.damaged_end, self.lost_batch, self.wipe, self.loss_after_commit) = (0, 0, 0, 0);
         self.crash_after_clearing = 0;

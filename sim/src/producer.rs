@@ -3,7 +3,7 @@
 
 use crate::model::Model;
 use crate::payload::{self, Event, TOPICS, producer_id};
-use crate::plan::Plan;
+use crate::plan::{MS, Plan};
 use crate::rng::Rng;
 use crate::stats::{Happening, Stats};
 use crate::violation::{Checked, ensure};
@@ -153,6 +153,12 @@ pub(crate) struct Producer {
     refused_topics: u8,
     /// The cluster has no room for it.
     is_refused: bool,
+    /// The cluster has known it.
+    is_known: bool,
+    /// It has asked for an epoch, and may be fenced by a request of its own that comes late.
+    has_asked: bool,
+    /// It has no work until then.
+    rests_until: u64,
 }
 
 impl Producer {
@@ -173,6 +179,9 @@ impl Producer {
             rewind_at: u64::MAX,
             refused_topics: 0,
             is_refused: false,
+            is_known: false,
+            has_asked: numbering == Numbering::Asks,
+            rests_until: 0,
         }
     }
 
@@ -184,6 +193,11 @@ impl Producer {
     /// Looks at its work. `may_begin`: new batches may be begun.
     pub(crate) fn think(&mut self, s: &mut Surroundings<'_>, may_begin: bool) {
         if self.is_refused {
+            // Room may have been made since.
+            self.is_refused = !(may_begin && s.plan.evicts() && s.rng.chance(200));
+            return;
+        }
+        if s.now < self.rests_until && s.plan.producer_rest > 0 {
             return;
         }
         if s.rng.chance(s.plan.producer_restart) {
@@ -200,7 +214,9 @@ impl Producer {
         if !waits {
             self.heard_at = s.now;
         }
-        if may_begin && self.epoch.is_some() && self.window.len() < s.plan.window {
+        if !waits && s.plan.producer_rest > 0 && s.rng.chance(s.plan.producer_rest) {
+            self.rests_until = s.now + s.rng.magnitude(MS, s.plan.rest_us);
+        } else if may_begin && self.epoch.is_some() && self.window.len() < s.plan.window {
             self.begin_batch(s);
         }
     }
@@ -306,6 +322,14 @@ impl Producer {
         self.send_again(s);
     }
 
+    /// The cluster has forgotten it. What was not acknowledged may be in the log
+    /// or not: it is given up. Who counts its lives itself goes on with its numbers, in an epoch that the cluster gives it.
+    fn resume(&mut self, s: &mut Surroundings<'_>) {
+        s.stats.count(Happening::Resumed, 1);
+        self.has_asked = true;
+        self.begin_life(s);
+    }
+
     /// The event `sequence`, which the log does not take, is given up with all after it: their numbers are given to
     /// others, in a new epoch, so that what is still on its way is fenced.
     fn give_up_from(&mut self, sequence: u64, s: &mut Surroundings<'_>) {
@@ -323,7 +347,12 @@ impl Producer {
         match answer {
             Answer::Opened { life, epoch, next } if life == self.life && self.epoch.is_none() => {
                 self.epoch = Some(epoch.0);
-                self.next_sequence = next.0;
+                // What lies between is not known to the cluster any more, or was given up.
+                self.after_gap = self.numbering == Numbering::Remembers && self.next_sequence > next.0;
+                if !self.after_gap {
+                    self.next_sequence = next.0;
+                }
+                self.is_known = true;
                 self.heard_at = s.now;
             }
             Answer::Opened { .. } => {}
@@ -359,14 +388,23 @@ impl Producer {
         let mut is_done = true;
         for (run, receipt) in sent.runs().zip(receipts) {
             self.check_receipt(run, receipt, s.model)?;
+            let is_of_nobody =
+                matches!(receipt.refused, Some(RunRefusal::ProducerUnknown | RunRefusal::ProducerTableFull));
+            let is_later = run.first > 0 && !sent.after_gap;
+            self.is_known |= receipt.duplicates + receipt.accepted > 0 || is_later && !is_of_nobody;
             match receipt.refused {
                 None => continue,
+                // Not only because an earlier run is still on its way.
+                Some(RunRefusal::ProducerUnknown) if self.is_known || run.first == 0 || sent.after_gap => {
+                    self.resume(s);
+                    return Ok(());
+                }
                 Some(RunRefusal::SequenceGap { .. } | RunRefusal::ProducerUnknown) => {
                     self.rewind_at = self.rewind_at.min(s.now + s.plan.patience_us / 8);
                 }
                 Some(RunRefusal::Fenced { .. }) => {
                     let number = self.number;
-                    ensure!(self.numbering == Numbering::Asks, Outcome, "producer {number} was fenced by nobody");
+                    ensure!(self.has_asked, Outcome, "producer {number} was fenced by nobody");
                     self.begin_life(s);
                     return Ok(());
                 }
@@ -396,7 +434,7 @@ impl Producer {
             "{receipt:?} for {run:?}"
         );
         for at in 0..duplicates + accepted {
-            let Some(place) = model.place(self.number, run.first + at) else {
+            let Some(place) = model.place(self.number, run.first + at, self.life) else {
                 let (sequence, number) = (run.first + at, self.number);
                 ensure!(false, ExactlyOnce, "event {sequence} of producer {number} is acknowledged and not there");
                 return Ok(());

@@ -113,16 +113,30 @@ impl World {
 
     fn open(&mut self, member: usize, producer: usize, life: u16) -> Checked {
         let command = Command::OpenProducer { producer: producer_id(producer as u8) };
-        let mut payload = [0; MAX_COMMAND_LEN];
-        let len = command.encode(&mut payload);
-        let Member { machine, clock, .. } = &mut self.members[member];
-        let Some(machine) = machine else { return Ok(()) };
-        let Ok(stamp) = machine.propose_command(clock.local(self.now), &command) else { return Ok(()) };
-        if let Some(position) = self.append(member, &stamp, Kind::Command, 0, &payload[..len])? {
+        if let Some(position) = self.propose_command(member, &command)? {
             let waiting = Waiting::Opened { producer: producer as u8, life };
             self.members[member].pending.push_back(Pending { position, waiting });
         }
         Ok(())
+    }
+
+    /// Gives a command to the machine. `None` if it does not take it.
+    fn propose_command(&mut self, member: usize, command: &Command) -> Checked<Option<LogPosition>> {
+        let mut payload = [0; MAX_COMMAND_LEN];
+        let len = command.encode(&mut payload);
+        let Member { machine, clock, .. } = &mut self.members[member];
+        let Some(machine) = machine else { return Ok(None) };
+        let Ok(stamp) = machine.propose_command(clock.local(self.now), command) else { return Ok(None) };
+        self.append(member, &stamp, Kind::Command, 0, &payload[..len])
+    }
+
+    /// Gives the log what the machine wants in it by itself.
+    pub(crate) fn propose_own(&mut self, member: usize) -> Checked {
+        let Member { machine: Some(machine), clock, .. } = &mut self.members[member] else { return Ok(()) };
+        let Some(command) = machine.poll_command(clock.local(self.now)) else { return Ok(()) };
+        trace!(self, "{} wants {command:?}", member + 1);
+        self.propose_command(member, &command)?;
+        self.settle(member)
     }
 
     /// Puts a stamped entry behind the leader's log.

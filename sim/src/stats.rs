@@ -149,6 +149,12 @@ counts! {
         SequenceGap => "runs refused for a gap",
         /// Runs refused because a later life of their producer had begun.
         Fenced => "runs refused as fenced",
+        /// Runs refused because their producer is not known, or not any more.
+        ProducerUnknown => "runs refused as of nobody",
+        /// Producers that were forgotten because nothing was heard of them.
+        Evicted => "producers evicted",
+        /// Producers that went on after they had been forgotten.
+        Resumed => "producers resumed",
         /// Batches that a producer sent again.
         Resend => "batches sent again",
         /// Producers that began a new life.

@@ -21,7 +21,6 @@ use crate::subscriber::{IndexRow, Subscriber};
 use crate::trace::{Trace, trace};
 use crate::violation::{Checked, ensure};
 use eventstream_core::batch::Part;
-use eventstream_core::config::Parameters;
 use eventstream_core::id::{LogTime, NodeId};
 use eventstream_core::raft::{
     Body, Configuration, EntryMeta, Fault as Mistake, Faults, Message, Placed, ReadTicket, Rejected, Taken,
@@ -250,7 +249,7 @@ impl World {
             (0..self.plan.members).for_each(|member| self.change_clock_rate(member));
         }
         let plan = &self.plan;
-        self.oracle.reset(plan.producers, plan.producer_limit, plan.topic_limit);
+        self.oracle.reset(plan.producers, plan.parameters());
         self.stats = Stats::default();
         self.trace = Trace::new(with_trace);
         let (rng, members) = (&mut self.rng, plan.members);
@@ -450,11 +449,7 @@ impl World {
         let start = Start {
             member,
             configuration: if member < self.plan.voters { &self.configuration } else { &Configuration::NONE },
-            parameters: Parameters {
-                producers: self.plan.producer_limit,
-                topics: self.plan.topic_limit,
-                ..Parameters::default()
-            },
+            parameters: self.plan.parameters(),
             seed,
             is_witness: self.plan.witness == Some(member),
             faults: self.rules.faults,

@@ -3,7 +3,13 @@
 //! Every event of a producer has a sequence, and [`Producers`] remembers for each producer the sequence after its
 //! highest. An event at it is accepted; one below it is a *duplicate*, answered with its original offset while that is
 //! remembered; one above it is a *gap*, refused unless the producer says that it had to drop what is missing. Memory
-//! grows with producers, not with events, and there is no time limit.
+//! grows with producers, not with events, and there is no time limit but that of [`Producers::evict`]: a logged decision
+//! that those who were not heard of for long are forgotten.
+//!
+//! Nothing of a forgotten producer is accepted, or accepted a second time, before it was opened anew. Of all that were
+//! evicted one number is kept, the highest epoch that any of them may have had: whoever is not known has to have a higher
+//! one, and [opening](Producers::open) gives that. So what was sent in a life before the eviction stays out, whatever its
+//! sequence and however late it comes.
 //!
 //! Deciding has two steps, since a topic has its say in between: [`Producers::judge`] looks, [`Producers::record`]
 //! takes note of what was accepted in the end.
@@ -12,20 +18,24 @@ mod producer;
 
 pub use producer::Producer;
 
-use crate::id::{Epoch, Offset, ProducerId, Sequence, TopicId};
+use crate::config::EPOCHS_SET_ASIDE;
+use crate::digest::Digest;
+use crate::id::{Epoch, LogTime, Offset, ProducerId, Sequence, TopicId};
 use crate::receipt::RunRefusal;
 use crate::table::{Slot, Table};
 use crate::wire::RunHead;
 use core::fmt;
 use core::ops::DerefMut;
 
-/// Memory for one producer; an array of them is lent to [`Producers`]. About 250 bytes.
+/// Memory for one producer; an array of them is lent to [`Producers`]. About 260 bytes.
 pub type ProducerSlot = Slot<Producer>;
 
 /// The producers that a cluster remembers. `M` is the lent memory.
 #[derive(Debug)]
 pub struct Producers<M> {
     table: Table<M>,
+    /// The highest epoch that those may have had who were evicted, [`EPOCHS_SET_ASIDE`] included; zero if none was.
+    evicted: Epoch,
 }
 
 /// What a run says of itself.
@@ -121,18 +131,32 @@ impl<M: DerefMut<Target = [ProducerSlot]>> Producers<M> {
     ///
     /// The number of slots lent, if they are fewer than `limit`.
     pub fn new(memory: M, limit: u32, seed: u64) -> Result<Self, usize> {
-        Ok(Self { table: Table::new(memory, limit, seed)? })
+        Ok(Self { table: Table::new(memory, limit, seed)?, evicted: Epoch(0) })
     }
 
-    /// Forgets everybody.
+    /// Forgets everybody, and that anybody was evicted.
     pub fn clear(&mut self) {
         self.table.clear();
+        self.evicted = Epoch(0);
     }
 
     /// Producers remembered.
     #[must_use]
     pub const fn len(&self) -> u32 {
-        self.table.len()
+        self.table.used()
+    }
+
+    /// Producers that can be remembered beside them.
+    #[must_use]
+    pub const fn room(&self) -> u32 {
+        self.table.room()
+    }
+
+    /// The highest epoch that those may have had who were evicted, zero if none was: who is not known has a higher one, or is
+    /// not heard.
+    #[must_use]
+    pub const fn evicted(&self) -> Epoch {
+        self.evicted
     }
 
     /// Whether nobody is remembered.
@@ -147,8 +171,14 @@ impl<M: DerefMut<Target = [ProducerSlot]>> Producers<M> {
         self.number(id).map(|number| self.table.row(number))
     }
 
-    /// All producers, in the order in which they were first seen.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Producer> {
+    /// The producer whose row has this number, if there is one.
+    #[must_use]
+    pub fn numbered(&self, number: u32) -> Option<&Producer> {
+        self.table.get(number)
+    }
+
+    /// All producers, by number.
+    pub fn iter(&self) -> impl Iterator<Item = &Producer> {
         self.table.rows()
     }
 
@@ -175,12 +205,13 @@ impl<M: DerefMut<Target = [ProducerSlot]>> Producers<M> {
         }
     }
 
-    /// A producer that is not remembered begins at its first sequence, or says that earlier events are missing.
+    /// A producer that is not remembered begins at its first sequence, or says that earlier events are missing; and in an
+    /// epoch that nobody had who was evicted, or it may be one of those.
     fn judge_unknown(&self, claim: &Claim) -> Verdict {
-        if claim.first != Sequence::ZERO && !claim.has_gap {
+        if claim.first != Sequence::ZERO && !claim.has_gap || claim.epoch <= self.evicted {
             return Verdict::refused(None, RunRefusal::ProducerUnknown);
         }
-        if self.table.is_full() {
+        if self.table.room() == 0 {
             return Verdict::refused(None, RunRefusal::ProducerTableFull);
         }
         Verdict { row: None, duplicates: 0, fresh: claim.count, dropped: claim.first.0, refusal: None }
@@ -194,11 +225,13 @@ impl<M: DerefMut<Target = [ProducerSlot]>> Producers<M> {
         producer.offset_of(topic, claim.first, verdict.duplicates)
     }
 
-    /// Takes note of a judged run. `accepted` says where its fresh events begin, if they were accepted.
+    /// Takes note of a judged run in an entry of the time `now`. `accepted` says where its fresh events begin, if they were
+    /// accepted.
     ///
     /// A higher epoch fences the lives before it whatever became of the run. A producer that was not known is
-    /// remembered only if something of it was accepted.
-    pub fn record(&mut self, claim: &Claim, verdict: &Verdict, accepted: Option<(TopicId, Offset)>) {
+    /// remembered only if something of it was accepted. One that is known was heard of, even if all of the run was there
+    /// already or too far on; not if an earlier life of it speaks.
+    pub fn record(&mut self, claim: &Claim, verdict: &Verdict, accepted: Option<(TopicId, Offset)>, now: LogTime) {
         let row = match (verdict.row, accepted) {
             (Some(row), _) => row,
             (None, None) => return,
@@ -207,12 +240,13 @@ impl<M: DerefMut<Target = [ProducerSlot]>> Producers<M> {
                 row.expect("the verdict found room, and nothing came between")
             }
         };
-        let is_new_life = claim.epoch > self.table.row(row).epoch();
-        if !is_new_life && accepted.is_none() {
+        let epoch = self.table.row(row).epoch();
+        if claim.epoch < epoch {
             return;
         }
         self.table.change(row, |producer| {
-            if is_new_life {
+            producer.hear(now);
+            if claim.epoch > epoch {
                 producer.begin_life(claim.epoch);
             }
             if let Some((topic, first_offset)) = accepted {
@@ -221,36 +255,75 @@ impl<M: DerefMut<Target = [ProducerSlot]>> Producers<M> {
         });
     }
 
-    /// Begins a new life of a producer, in an epoch of its own: 1 for one that was not known.
+    /// Begins a new life of a producer in an entry of the time `now`, in an epoch of its own: for one that is not known, in
+    /// the first that nobody had who was evicted, and from its first sequence on. One that was evicted and goes on with its
+    /// numbers says so by the gap flag of its next run.
     ///
     /// # Errors
     ///
     /// [`OpenRefusal`]; nothing has changed.
-    pub fn open(&mut self, id: ProducerId) -> Result<Opened, OpenRefusal> {
+    pub fn open(&mut self, id: ProducerId, now: LogTime) -> Result<Opened, OpenRefusal> {
         let Some(row) = self.number(id) else {
-            let epoch = Epoch(1);
-            self.table.add(&id.0, Producer::new(id, epoch)).ok_or(OpenRefusal::ProducerTableFull)?;
+            let epoch = Epoch(self.evicted.0 + 1);
+            let mut producer = Producer::new(id, epoch);
+            producer.hear(now);
+            self.table.add(&id.0, producer).ok_or(OpenRefusal::ProducerTableFull)?;
             return Ok(Opened { epoch, next_sequence: Sequence::ZERO });
         };
         let epoch = self.table.row(row).epoch().0.checked_add(1).map(Epoch).ok_or(OpenRefusal::EpochsExhausted)?;
-        self.table.change(row, |producer| producer.begin_life(epoch));
+        self.table.change(row, |producer| {
+            producer.hear(now);
+            producer.begin_life(epoch);
+        });
         Ok(Opened { epoch, next_sequence: self.table.row(row).next_sequence() })
     }
 
-    /// The hash of all that is remembered.
-    pub(crate) const fn sum(&self) -> u64 {
-        self.table.sum()
+    /// Forgets the producers that were last heard of before `before`, and returns how many these were.
+    ///
+    /// One in an epoch above [`MAX_EVICTED_EPOCH`](crate::config::MAX_EVICTED_EPOCH) stays: no epochs would be left for others.
+    pub fn evict(&mut self, before: LogTime) -> u32 {
+        let evicted = &mut self.evicted;
+        let is_idle = |producer: &Producer| {
+            let is_idle = producer.can_be_evicted() && producer.heard_at() < before;
+            if is_idle {
+                *evicted = Epoch(producer.epoch().0 + EPOCHS_SET_ASIDE).max(*evicted);
+            }
+            is_idle
+        };
+        self.table.remove_where(|producer| &producer.id_bytes()[..], is_idle)
     }
 
-    /// Takes a row that changed since it was last taken, with its number.
-    pub(crate) fn poll_changed(&mut self) -> Option<(u32, &Producer)> {
+    /// When the one that was not heard of for longest, of those that can be evicted, was heard of. Looks at all.
+    #[must_use]
+    pub fn oldest(&self) -> Option<LogTime> {
+        self.iter().filter(|producer| producer.can_be_evicted()).map(Producer::heard_at).min()
+    }
+
+    /// The hash of all that is remembered, and of what decides which numbers the next get.
+    pub(crate) const fn add_to(&self, digest: Digest) -> Digest {
+        digest.number(self.table.sum()).number(self.table.len() as u64).number(self.evicted.0 as u64)
+    }
+
+    /// Numbers that were ever given out.
+    pub(crate) const fn numbers(&self) -> u32 {
+        self.table.len()
+    }
+
+    /// Takes a row that changed since it was last taken, with its number; `None` where there is no producer any more.
+    pub(crate) fn poll_changed(&mut self) -> Option<(u32, Option<&Producer>)> {
         self.table.poll_changed()
     }
 
     /// Takes back the row with the next number. `false` if there is no room for it, or if its id is there already.
     #[must_use]
-    pub(crate) fn restore(&mut self, producer: Producer) -> bool {
+    pub(crate) fn restore(&mut self, producer: Option<Producer>) -> bool {
+        let Some(producer) = producer else { return self.table.restore_removed().is_some() };
         self.number(producer.id()).is_none() && self.table.restore(&producer.id().0, producer).is_some()
+    }
+
+    /// Takes back what is remembered of those that were evicted.
+    pub(crate) const fn restore_evicted(&mut self, evicted: Epoch) {
+        self.evicted = evicted;
     }
 
     fn number(&self, id: ProducerId) -> Option<u32> {

@@ -1,9 +1,9 @@
 //! What is remembered of one producer.
 
 use super::Claim;
-use crate::config::REMEMBERED_RUNS;
+use crate::config::{MAX_EVICTED_EPOCH, REMEMBERED_RUNS};
 use crate::digest::Digest;
-use crate::id::{Epoch, Offset, ProducerId, Sequence, TopicId};
+use crate::id::{Epoch, LogTime, Offset, ProducerId, Sequence, TopicId};
 use crate::table::Content;
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,7 @@ pub struct Producer {
     epoch: Epoch,
     next: Sequence,
     dropped: u64,
+    heard_at: LogTime,
     /// Newest first; those that were never used are empty.
     spans: [Span; REMEMBERED_RUNS],
 }
@@ -33,7 +34,7 @@ struct Span {
 
 impl Producer {
     /// Bytes of the longest producer when serialised.
-    pub(crate) const MAX_LEN: usize = 16 + 5 + 10 + 10 + REMEMBERED_RUNS * (5 + 5 + 10 + 10);
+    pub(crate) const MAX_LEN: usize = 16 + 5 + 10 + 10 + 10 + REMEMBERED_RUNS * (5 + 5 + 10 + 10);
 
     /// A producer of which nothing was accepted yet.
     pub(super) const fn new(id: ProducerId, epoch: Epoch) -> Self {
@@ -59,10 +60,30 @@ impl Producer {
     }
 
     /// Sequences below [`next_sequence`](Self::next_sequence) that no event was accepted for, because the producer said
-    /// that it had to drop them.
+    /// that it had to drop them; or that are not known of, because it was evicted in between and went on.
     #[must_use]
     pub const fn dropped(&self) -> u64 {
         self.dropped
+    }
+
+    /// The log time of the last entry in which its current life spoke, or began.
+    #[must_use]
+    pub const fn heard_at(&self) -> LogTime {
+        self.heard_at
+    }
+
+    /// Whether its epoch leaves enough others to those that come after it.
+    pub(super) const fn can_be_evicted(&self) -> bool {
+        self.epoch.0 <= MAX_EVICTED_EPOCH.0
+    }
+
+    pub(super) const fn id_bytes(&self) -> &[u8; 16] {
+        &self.id.0
+    }
+
+    /// It has spoken in an entry of this time.
+    pub(super) const fn hear(&mut self, now: LogTime) {
+        self.heard_at = now;
     }
 
     /// Begins a life: the ones before it are fenced, the numbering goes on.
@@ -117,12 +138,17 @@ impl Content for Producer {
         epoch: Epoch(0),
         next: Sequence::ZERO,
         dropped: 0,
+        heard_at: LogTime::ZERO,
         spans: [Span::EMPTY; REMEMBERED_RUNS],
     };
 
     fn digest(&self) -> Digest {
-        let head =
-            Digest::new(0).bytes(&self.id.0).number(self.epoch.0.into()).number(self.next.0).number(self.dropped);
+        let head = Digest::new(0)
+            .bytes(&self.id.0)
+            .number(self.epoch.0.into())
+            .number(self.next.0)
+            .number(self.dropped)
+            .number(self.heard_at.0);
         self.spans.iter().filter(|&span| *span != Span::EMPTY).fold(head, |digest, span| {
             let topic_and_count = u64::from(span.topic.0) << 32 | u64::from(span.count);
             digest.number(topic_and_count).number(span.first_sequence.0).number(span.first_offset.0)
@@ -147,6 +173,7 @@ mod tests {
             epoch: Epoch(u32::MAX),
             next: Sequence(u64::MAX),
             dropped: u64::MAX,
+            heard_at: LogTime(u64::MAX),
             spans: [span; REMEMBERED_RUNS],
         };
         let mut buffer = [0; Producer::MAX_LEN];

@@ -31,6 +31,7 @@ fn after_gap(claim: Claim) -> Claim {
 struct Log {
     producers: Producers<Box<[ProducerSlot]>>,
     next_offset: [u64; 2],
+    now: LogTime,
 }
 
 /// (duplicates, offset of the first, accepted, refusal)
@@ -39,7 +40,7 @@ type Answer = (u16, Option<u64>, u16, Option<RunRefusal>);
 impl Log {
     fn new(limit: u32) -> Self {
         let memory = vec![ProducerSlot::EMPTY; limit as usize].into();
-        Self { producers: Producers::new(memory, limit, 1).unwrap(), next_offset: [0; 2] }
+        Self { producers: Producers::new(memory, limit, 1).unwrap(), next_offset: [0; 2], now: LogTime(0) }
     }
 
     fn apply(&mut self, claim: Claim) -> Answer {
@@ -52,8 +53,14 @@ impl Log {
         let next = &mut self.next_offset[topic.0 as usize];
         let accepted = (verdict.fresh > 0).then_some((topic, Offset(*next)));
         *next += u64::from(verdict.fresh);
-        self.producers.record(&claim, &verdict, accepted);
+        self.producers.record(&claim, &verdict, accepted, self.now);
         (verdict.duplicates, original.map(|offset| offset.0), verdict.fresh, verdict.refusal)
+    }
+
+    /// The same at a later time.
+    fn at(&mut self, now: u64) -> &mut Self {
+        self.now = LogTime(now);
+        self
     }
 
     fn producer(&self) -> &Producer {
@@ -174,19 +181,19 @@ fn a_higher_epoch_fences_even_if_its_run_is_refused_or_a_duplicate() {
 fn opening_gives_every_life_an_epoch_of_its_own_and_the_number_to_go_on_from() {
     let mut log = Log::new(1);
     let opened = |epoch, next| Ok(Opened { epoch: Epoch(epoch), next_sequence: Sequence(next) });
-    assert_eq!(log.producers.open(PRODUCER), opened(1, 0));
+    assert_eq!(log.producers.open(PRODUCER, log.now), opened(1, 0));
     assert_eq!(log.apply(claim(0, 5)), accepted(5));
-    assert_eq!(log.producers.open(PRODUCER), opened(2, 5));
+    assert_eq!(log.producers.open(PRODUCER, log.now), opened(2, 5));
     assert_eq!(log.apply(claim(5, 1)), refused(RunRefusal::Fenced { epoch: Epoch(2) }));
     assert_eq!(log.apply(in_epoch(2, claim(5, 1))), accepted(1));
-    assert_eq!(log.producers.open(ProducerId([9; 16])), Err(OpenRefusal::ProducerTableFull));
+    assert_eq!(log.producers.open(ProducerId([9; 16]), log.now), Err(OpenRefusal::ProducerTableFull));
 }
 
 #[test]
 fn the_last_epoch_cannot_be_followed() {
     let mut log = Log::new(1);
     log.apply(in_epoch(u32::MAX, claim(0, 1)));
-    assert_eq!(log.producers.open(PRODUCER), Err(OpenRefusal::EpochsExhausted));
+    assert_eq!(log.producers.open(PRODUCER, log.now), Err(OpenRefusal::EpochsExhausted));
     assert_eq!(log.apply(in_epoch(u32::MAX, claim(1, 1))), accepted(1));
 }
 
@@ -252,7 +259,7 @@ fn what_the_topic_refused_is_not_counted_as_seen() {
     let refused = claim(1, 2);
     let verdict = log.producers.judge(&refused);
     assert_eq!(verdict.fresh, 2);
-    log.producers.record(&refused, &verdict, None);
+    log.producers.record(&refused, &verdict, None, log.now);
     assert_eq!(log.apply(claim(1, 2)), accepted(2));
 }
 
@@ -261,7 +268,7 @@ fn a_stranger_of_whom_nothing_was_accepted_takes_no_room() {
     let mut log = Log::new(1);
     let refused = of(1, claim(0, 2));
     let verdict = log.producers.judge(&refused);
-    log.producers.record(&refused, &verdict, None);
+    log.producers.record(&refused, &verdict, None, log.now);
     assert!(log.producers.is_empty());
     assert_eq!(log.apply(of(2, claim(0, 2))), accepted(2));
 }
@@ -276,4 +283,89 @@ fn rows_survive_serialisation() {
     let mut bytes = [0; 400];
     let written = postcard::to_slice(log.producer(), &mut bytes).unwrap();
     assert_eq!(postcard::from_bytes::<Producer>(written).as_ref(), Ok(log.producer()));
+}
+
+fn knows(log: &Log, producer: u8) -> bool {
+    log.producers.find(ProducerId([producer; 16])).is_some()
+}
+
+#[test]
+fn who_was_heard_of_last_before_a_time_is_evicted_and_nobody_else() {
+    let mut log = Log::new(4);
+    for (now, producer) in [(10, 1), (20, 2), (30, 3)] {
+        log.at(now).apply(of(producer, claim(0, 1)));
+    }
+    log.at(35).producers.open(ProducerId([4; 16]), LogTime(35)).unwrap();
+    assert_eq!(log.producers.oldest(), Some(LogTime(10)));
+    assert_eq!(log.producers.evict(LogTime(10)), 0, "not who was heard of at that very time");
+    assert_eq!(log.producers.evict(LogTime(30)), 2);
+    assert_eq!([1, 2, 3, 4].map(|producer| knows(&log, producer)), [false, false, true, true]);
+    assert_eq!((log.producers.len(), log.producers.room()), (2, 2));
+}
+
+#[test]
+fn a_producer_is_heard_of_by_duplicates_and_gaps_but_not_by_an_earlier_life() {
+    let mut log = Log::new(1);
+    log.at(10).apply(in_epoch(2, claim(0, 5)));
+    let heard_at = |log: &Log| log.producer().heard_at().0;
+    assert_eq!(log.at(20).apply(in_epoch(2, claim(0, 5))).0, 5);
+    assert_eq!(heard_at(&log), 20);
+    assert_eq!(log.at(30).apply(in_epoch(2, claim(7, 1))), refused(RunRefusal::SequenceGap { expected: Sequence(5) }));
+    assert_eq!(heard_at(&log), 30);
+    assert_eq!(log.at(40).apply(claim(5, 1)), refused(RunRefusal::Fenced { epoch: Epoch(2) }));
+    assert_eq!(heard_at(&log), 30);
+    log.at(50).producers.open(PRODUCER, LogTime(50)).unwrap();
+    assert_eq!(heard_at(&log), 50);
+}
+
+#[test]
+fn nothing_of_an_evicted_producer_is_taken_before_it_was_opened() {
+    let mut log = Log::new(2);
+    log.apply(in_epoch(3, claim(0, 5)));
+    log.producers.evict(LogTime(1));
+    let unknown = refused(RunRefusal::ProducerUnknown);
+    // Going on, the very same events, a gap, a life of its own choice that others have used up.
+    for claim in [claim(5, 1), claim(0, 5), after_gap(claim(9, 1)), claim(0, 1)] {
+        // In its last life, in an earlier one, and in the last that it may have begun without being heard.
+        for epoch in [3, 1, 3 + EPOCHS_SET_ASIDE] {
+            assert_eq!(log.apply(in_epoch(epoch, claim)), unknown);
+        }
+    }
+    assert!(log.producers.is_empty());
+    // It is told an epoch that nobody had, and goes on with its numbers by saying that the cluster does not know the others.
+    let opened = log.producers.open(PRODUCER, log.now);
+    let epoch = 4 + EPOCHS_SET_ASIDE;
+    assert_eq!(opened, Ok(Opened { epoch: Epoch(epoch), next_sequence: Sequence(0) }));
+    assert_eq!(log.apply(in_epoch(epoch - 1, claim(0, 5))), refused(RunRefusal::Fenced { epoch: Epoch(epoch) }));
+    let gap = refused(RunRefusal::SequenceGap { expected: Sequence(0) });
+    assert_eq!(log.apply(in_epoch(epoch, claim(5, 1))), gap);
+    assert_eq!(log.apply(in_epoch(epoch, after_gap(claim(5, 1)))), accepted(1));
+    assert_eq!((log.producer().next_sequence(), log.producer().dropped()), (Sequence(6), 5));
+}
+
+#[test]
+fn who_is_new_begins_above_the_epochs_of_all_that_were_evicted() {
+    let mut log = Log::new(2);
+    log.apply(in_epoch(7, claim(0, 1)));
+    log.apply(of(1, in_epoch(2, claim(0, 1))));
+    log.producers.evict(LogTime(1));
+    let last = 7 + EPOCHS_SET_ASIDE;
+    assert_eq!(log.producers.evicted(), Epoch(last));
+    assert_eq!(log.apply(of(2, in_epoch(last, claim(0, 1)))), refused(RunRefusal::ProducerUnknown));
+    assert_eq!(log.apply(of(2, in_epoch(last + 1, claim(0, 1)))), accepted(1));
+    assert_eq!(log.producers.open(ProducerId([3; 16]), log.now).map(|opened| opened.epoch.0), Ok(last + 1));
+}
+
+#[test]
+fn the_highest_epochs_are_not_evicted_lest_none_be_left() {
+    let mut log = Log::new(3);
+    let last = crate::config::MAX_EVICTED_EPOCH.0;
+    log.apply(of(1, in_epoch(last, claim(0, 1))));
+    log.apply(of(2, in_epoch(last + 1, claim(0, 1))));
+    assert_eq!(log.producers.evict(LogTime(1)), 1);
+    assert_eq!((knows(&log, 2), log.producers.oldest()), (true, None));
+    assert_eq!(
+        log.producers.open(ProducerId([3; 16]), log.now).map(|opened| opened.epoch.0),
+        Ok(last + 1 + EPOCHS_SET_ASIDE)
+    );
 }

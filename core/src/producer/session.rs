@@ -48,6 +48,8 @@ pub struct Producer<F, B> {
     max_inflight: usize,
     /// What the cluster expects next, as far as it has told.
     expected: Sequence,
+    /// What it had of the events when it had most: it may have forgotten the producer since.
+    had: Sequence,
     /// The next event to be sent; `None` if it is to be looked for.
     cursor: Option<Cursor>,
     in_flight: Deque<Sent, MAX_IN_FLIGHT>,
@@ -123,7 +125,7 @@ pub enum StopReason {
 pub struct Transmit {
     /// It lies at the front of the buffer and has so many bytes.
     pub len: usize,
-    /// The events that the frame says were dropped.
+    /// The events before it that were dropped, as the frame says.
     pub dropped: Option<Dropped>,
 }
 
@@ -151,6 +153,7 @@ impl<F: Flash, B: DerefMut<Target = [u8]>> Producer<F, B> {
             node: NodeId(0),
             max_inflight: 0,
             expected,
+            had: Sequence::ZERO,
             cursor: None,
             in_flight: Deque::new(),
             in_flight_bytes: 0,
@@ -287,6 +290,7 @@ impl<F: Flash, B: DerefMut<Target = [u8]>> Producer<F, B> {
             State::Stopped(StopReason::NumbersTaken { expected })
         } else {
             self.expected = expected;
+            self.had = self.had.max(expected);
             self.log.release(expected);
             State::Open { epoch: opened.epoch }
         };
@@ -310,6 +314,7 @@ impl<F: Flash, B: DerefMut<Target = [u8]>> Producer<F, B> {
         }
         if done > 0 {
             self.expected = self.expected.max(sent.first.plus(done));
+            self.had = self.had.max(self.expected);
             self.log.release(self.expected);
         }
         let answered = sent.first.plus(done);
@@ -489,7 +494,9 @@ impl<F: Flash, B: DerefMut<Target = [u8]>> Producer<F, B> {
         let sent = Sent { number, first, count, frame_len: len };
         assert!(self.in_flight.push_back(sent).is_ok(), "there is room for another batch");
         self.in_flight_bytes += len;
-        Ok(Some(Transmit { len, dropped: after_gap.then_some(Dropped { first: self.expected, end: first }) }))
+        // Who was forgotten goes on behind what the cluster had: to it that is a gap, and nothing was dropped.
+        let dropped = Dropped { first: self.expected.max(self.had), end: first };
+        Ok(Some(Transmit { len, dropped: (after_gap && dropped.first < first).then_some(dropped) }))
     }
 }
 

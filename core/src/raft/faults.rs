@@ -115,6 +115,10 @@ zoo! {
     GapAccepted = "gap-accepted";
     /// Events of a producer's earlier life are accepted.
     EpochIgnored = "epoch-ignored";
+    /// Producers are evicted by a node's own clock.
+    EvictionByOwnClock = "eviction-by-own-clock";
+    /// An evicted producer goes on as if it were known.
+    EvictedResumed = "evicted-resumed";
     /// A checkpoint misses the producers that changed.
     ProducersNotSaved = "producers-not-saved";
     /// A new leader moves log time back to its own clock.

@@ -9,26 +9,28 @@ use super::topics::Topic;
 use crate::config::{MAX_EVENT_PAYLOAD, MAX_FRAME_PAYLOAD, MAX_SNAPSHOT_ROWS, MAX_TOPIC, Parameters};
 use crate::dedup::Producer;
 use crate::digest::Digest;
-use crate::id::{LogTime, Offset, TopicId};
+use crate::id::{Epoch, LogTime, Offset, TopicId};
 use crate::raft::{self, Fault, LogPosition, MAX_CONFIGURATION_LEN};
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
 /// Bytes of the longest row: a producer with all its spans, which is longer than a topic with its name.
-pub const MAX_ROW_LEN: usize = 1 + Producer::MAX_LEN;
+pub const MAX_ROW_LEN: usize = 1 + 1 + Producer::MAX_LEN;
 const _: () = assert!(1 + 1 + MAX_TOPIC + 10 <= MAX_ROW_LEN);
 const _: () = assert!(MAX_MEMBERS_LEN < MAX_ROW_LEN);
 const _: () = assert!(MAX_SNAPSHOT_ROWS * (5 + 2 + MAX_ROW_LEN) <= MAX_FRAME_PAYLOAD, "with their keys and lengths");
 
 /// The format of the rows' values.
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
+/// The one before: no row said when a producer was heard of.
+const EARLIER_FORMAT: u8 = 1;
 
 /// Names a row. Rows are put back in ascending order, which is that of [`to_bytes`](Self::to_bytes) too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RowKey {
     /// The members.
     Configuration,
-    /// A producer, by number.
+    /// A producer, by number; or that there is none of this number any more.
     Producer(u32),
     /// A topic.
     Topic(TopicId),
@@ -82,6 +84,8 @@ pub(super) struct Meta {
     pub(super) applied: LogPosition,
     log_time: LogTime,
     events: u64,
+    /// The highest epoch that the producers may have had who were evicted.
+    evicted: Epoch,
     history: u64,
     /// Of everything, so that a row that is missing, stale or damaged is noticed.
     state_hash: u64,
@@ -101,11 +105,10 @@ impl CheckpointHead {
     ///
     /// # Errors
     ///
-    /// [`RestoreError::RowFormat`], [`RestoreError::RowMalformed`].
+    /// [`RestoreError::RowFormat`], [`RestoreError::RowEarlier`], [`RestoreError::RowMalformed`].
     pub fn decode(value: &[u8]) -> Result<Self, RestoreError> {
         let key = RowKey::Meta;
-        let Some((&FORMAT, body)) = value.split_first() else { return Err(RestoreError::RowFormat { key }) };
-        let meta: Meta = decode(key, body)?;
+        let meta: Meta = decode(key, body(key, value)?)?;
         Ok(Self { applied: meta.applied, state_hash: meta.state_hash })
     }
 }
@@ -122,7 +125,7 @@ impl<M: Memory> State<M> {
         let saved = !self.faults.has(Fault::ProducersNotSaved);
         while let Some((number, producer)) = self.producers.poll_changed() {
             if saved {
-                return Some(encode(RowKey::Producer(number), producer, buffer));
+                return Some(encode(RowKey::Producer(number), &producer, buffer));
             }
         }
         if let Some((number, topic)) = self.topics.poll_changed() {
@@ -135,6 +138,7 @@ impl<M: Memory> State<M> {
             applied: self.applied,
             log_time: self.log_time,
             events: self.events,
+            evicted: self.producers.evicted(),
             history: self.history.value(),
             state_hash: self.hash(),
         };
@@ -144,17 +148,17 @@ impl<M: Memory> State<M> {
     /// Puts a row back; returns the content of the meta row, which is checked when all the others are there.
     pub(super) fn restore_row(&mut self, key: RowKey, value: &[u8]) -> Result<Option<Meta>, RestoreError> {
         let is_next = match key {
-            RowKey::Producer(number) => number == self.producers.len(),
+            RowKey::Producer(number) => number == self.producers.numbers(),
             RowKey::Topic(topic) => topic.0 == self.topics.len(),
-            RowKey::Configuration => self.producers.is_empty() && self.topics.len() == 0,
+            RowKey::Configuration => self.producers.numbers() == 0 && self.topics.len() == 0,
             RowKey::Meta => true,
         };
         if !is_next {
             return Err(RestoreError::RowOutOfOrder { key });
         }
-        let Some((&FORMAT, body)) = value.split_first() else { return Err(RestoreError::RowFormat { key }) };
+        let body = body(key, value)?;
         let is_restored = match key {
-            RowKey::Producer(_) => self.producers.restore(decode::<Producer>(key, body)?),
+            RowKey::Producer(_) => self.producers.restore(decode::<Option<Producer>>(key, body)?),
             RowKey::Topic(_) => {
                 let (name, next) = decode::<(&str, Offset)>(key, body)?;
                 let topic = Topic::new(name, next).ok_or(RestoreError::RowMalformed { key })?;
@@ -178,6 +182,7 @@ impl<M: Memory> State<M> {
         self.drained = meta.applied;
         self.log_time = meta.log_time;
         self.events = meta.events;
+        self.producers.restore_evicted(meta.evicted);
         self.history = Digest::resume(meta.history);
         if self.hash() != meta.state_hash {
             return Err(RestoreError::StateHash { stored: meta.state_hash, restored: self.hash() });
@@ -190,6 +195,15 @@ fn encode(key: RowKey, value: &impl Serialize, buffer: &mut [u8; MAX_ROW_LEN]) -
     buffer[0] = FORMAT;
     let body = postcard::to_slice(value, &mut buffer[1..]).expect("the longest row fits");
     Row { key, len: 1 + body.len() }
+}
+
+/// What follows the format.
+fn body(key: RowKey, value: &[u8]) -> Result<&[u8], RestoreError> {
+    match value.split_first() {
+        Some((&FORMAT, body)) => Ok(body),
+        Some((&EARLIER_FORMAT, _)) => Err(RestoreError::RowEarlier { key }),
+        _ => Err(RestoreError::RowFormat { key }),
+    }
 }
 
 fn decode<'a, T: Deserialize<'a>>(key: RowKey, body: &'a [u8]) -> Result<T, RestoreError> {
@@ -222,8 +236,13 @@ pub enum RestoreError {
         /// Its name.
         key: RowKey,
     },
-    /// Another version wrote the row.
+    /// A version that this one does not know wrote the row, or it is damaged.
     RowFormat {
+        /// Its name.
+        key: RowKey,
+    },
+    /// An earlier version wrote the row, in which something is missing: the state is to be rebuilt from the log.
+    RowEarlier {
         /// Its name.
         key: RowKey,
     },
@@ -276,6 +295,7 @@ impl fmt::Display for RestoreError {
             Self::Memory(error) => error.fmt(f),
             Self::RowOutOfOrder { key } => write!(f, "rows are missing before {key:?}, or it comes twice"),
             Self::RowFormat { key } => write!(f, "row {key:?} has a format that this build does not know"),
+            Self::RowEarlier { key } => write!(f, "row {key:?} is of an earlier version, and lacks something"),
             Self::RowMalformed { key } => write!(f, "row {key:?} is damaged"),
             Self::RowRefused { key } => write!(f, "row {key:?} does not fit the cluster's parameters, or comes twice"),
             Self::MetaMissing => f.write_str("the rows of a checkpoint without its last one"),

@@ -1,6 +1,6 @@
 //! Commands: what changes replicated state without an event.
 
-use crate::id::ProducerId;
+use crate::id::{LogTime, ProducerId};
 use core::fmt;
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +13,13 @@ pub enum Command {
     OpenProducer {
         /// Which producer.
         producer: ProducerId,
+    },
+    /// Forgets the producers that were not heard of for long. A leader gives it to the log by itself, when their table is nearly
+    /// full: see [`Replica::poll_command`](super::Replica::poll_command).
+    EvictProducers {
+        /// Those that were last heard of before this log time, or before the cluster's
+        /// [`producer_idle_us`](crate::config::Parameters::producer_idle_us) as of the entry, whichever is earlier.
+        before: LogTime,
     },
 }
 
@@ -70,13 +77,18 @@ mod tests {
         assert_eq!(command.encode(&mut buffer), 17);
         assert_eq!(buffer, [0, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5]);
         assert_eq!(Command::decode(&buffer), Ok(command));
+
+        let command = Command::EvictProducers { before: LogTime(300) };
+        assert_eq!(command.encode(&mut buffer), 3);
+        assert_eq!(buffer[..3], [1, 0xac, 2]);
+        assert_eq!(Command::decode(&buffer[..3]), Ok(command));
     }
 
     #[test]
     fn anything_else_is_refused() {
         assert_eq!(Command::decode(&[]), Err(CommandError::Malformed));
         assert_eq!(Command::decode(&[0; 16]), Err(CommandError::Malformed));
-        assert_eq!(Command::decode(&[1; 17]), Err(CommandError::Malformed));
+        assert_eq!(Command::decode(&[2; 17]), Err(CommandError::Malformed));
         assert_eq!(Command::decode(&[0; 18]), Err(CommandError::TrailingBytes));
     }
 }

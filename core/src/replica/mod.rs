@@ -19,6 +19,7 @@
 
 mod checkpoint;
 mod command;
+mod eviction;
 mod log_time;
 mod members;
 mod memory;
@@ -50,8 +51,9 @@ use crate::raft::{
     ReadError, ReadTicket, Rejected, Role, Taken, Token, TransferError, Transition,
 };
 use crate::time::Instant;
-use crate::wire::Batch;
+use crate::wire::{Batch, Kind};
 use core::fmt;
+use eviction::Eviction;
 use log_time::LogClock;
 use state::State;
 
@@ -80,6 +82,7 @@ pub struct Replica<M: Memory> {
     configured: Stamp,
     /// Entries up to this one were given out to be applied.
     given_out: Index,
+    eviction: Eviction,
 }
 
 impl<M: Memory> Replica<M> {
@@ -98,6 +101,7 @@ impl<M: Memory> Replica<M> {
             led: (Term::ZERO, LogTime::ZERO),
             configured: Stamp::default(),
             given_out: state.applied.index,
+            eviction: Eviction::default(),
             state,
         };
         replica.settle();
@@ -341,6 +345,15 @@ impl<M: Memory> Replica<M> {
         if entry.position.index > commit {
             return Err(ApplyError::NotCommitted { commit });
         }
+        if self.faults.has(Fault::EvictionByOwnClock)
+            && matches!(Command::decode(entry.payload), Ok(Command::EvictProducers { .. }))
+            && entry.kind == Kind::Command
+        {
+            let own = LogTime(self.clock.wall_us(self.now, self.node));
+            let mut buffer = [0; MAX_COMMAND_LEN];
+            let len = Command::EvictProducers { before: self.state.idle_before(own) }.encode(&mut buffer);
+            return self.state.apply(&Entry { payload: &buffer[..len], ..*entry }, outcomes);
+        }
         self.state.apply(entry, outcomes)
     }
 
@@ -370,6 +383,19 @@ impl<M: Memory> Replica<M> {
         self.raft.handle_installed(now, self.state.members.placed());
         self.settle();
         Ok(())
+    }
+
+    /// The command that this node, which leads, ought to [propose](Self::propose_command) by itself: nobody waits for its
+    /// outcome. To be asked after entries were applied; it is not given again at once, so whoever cannot propose it now
+    /// need not keep it.
+    ///
+    /// It evicts producers, if the table of them is nearly full ([`EVICTION_SHARE`](crate::config::EVICTION_SHARE)) and some
+    /// were idle for as long as the cluster's parameters say.
+    pub fn poll_command(&mut self, now: Instant) -> Option<Command> {
+        if self.raft.role() != Role::Leader {
+            return None;
+        }
+        self.eviction.poll(now, &self.state)
     }
 
     /// The next row of the applied state that has changed since it was last polled, its value in the front of
@@ -454,9 +480,15 @@ impl<M: Memory> Replica<M> {
         self.state.topics.topic(id)
     }
 
-    /// All producers that are remembered, in the order in which they were first seen.
-    pub fn producers(&self) -> impl ExactSizeIterator<Item = &Producer> {
+    /// All producers that are remembered, by number.
+    pub fn producers(&self) -> impl Iterator<Item = &Producer> {
         self.state.producers.iter()
+    }
+
+    /// How many these are.
+    #[must_use]
+    pub const fn producer_count(&self) -> u32 {
+        self.state.producers.len()
     }
 
     /// What is remembered of a producer.

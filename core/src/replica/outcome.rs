@@ -42,6 +42,11 @@ impl TopicSlice {
 pub enum CommandOutcome {
     /// To [`Command::OpenProducer`](super::Command::OpenProducer).
     OpenProducer(Result<Opened, OpenRefusal>),
+    /// To [`Command::EvictProducers`](super::Command::EvictProducers).
+    EvictProducers {
+        /// Producers that are no longer remembered.
+        evicted: u32,
+    },
 }
 
 impl Outcomes {

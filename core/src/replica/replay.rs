@@ -7,7 +7,7 @@ use super::state::{ApplyError, Entry, State};
 use super::topics::Topic;
 use crate::config::Parameters;
 use crate::dedup::Producer;
-use crate::id::TopicId;
+use crate::id::{ProducerId, TopicId};
 use crate::raft::LogPosition;
 
 /// The applied state of a log that is read from its first entry on.
@@ -77,8 +77,21 @@ impl<M: Memory> Replay<M> {
         self.state.topics.topic(id)
     }
 
-    /// All producers that are remembered, in the order in which they were first seen.
-    pub fn producers(&self) -> impl ExactSizeIterator<Item = &Producer> {
-        self.state.producers.iter()
+    /// Producers that are remembered.
+    #[must_use]
+    pub const fn producer_count(&self) -> u32 {
+        self.state.producers.len()
+    }
+
+    /// The producer whose row has this number, if there is one.
+    #[must_use]
+    pub fn producer(&self, number: u32) -> Option<&Producer> {
+        self.state.producers.numbered(number)
+    }
+
+    /// What is remembered of a producer.
+    #[must_use]
+    pub fn find_producer(&self, id: ProducerId) -> Option<&Producer> {
+        self.state.producers.find(id)
     }
 }

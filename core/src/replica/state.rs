@@ -13,7 +13,7 @@ use super::topics::Topics;
 use crate::config::Parameters;
 use crate::dedup::{Claim, Producers, Verdict};
 use crate::digest::Digest;
-use crate::id::{Index, LogTime, Offset, TopicId};
+use crate::id::{Epoch, Index, LogTime, Offset, TopicId};
 use crate::raft::{Configuration, ConfigurationError, Fault, Faults, LogPosition, Placed};
 use crate::receipt::{RunReceipt, RunRefusal};
 use crate::wire::{Batch, BatchError, Frame, Kind, Run};
@@ -112,9 +112,8 @@ impl<M: Memory> State<M> {
             .number(self.applied.index.0)
             .number(self.applied.term.0)
             .number(self.log_time.0)
-            .number(self.events)
-            .number(self.producers.sum())
-            .number(self.topics.sum());
+            .number(self.events);
+        let digest = self.producers.add_to(digest).number(self.topics.sum());
         self.members.add_to(digest).value()
     }
 
@@ -122,8 +121,13 @@ impl<M: Memory> State<M> {
     pub(super) fn is_empty(&self) -> bool {
         self.applied == LogPosition::default()
             && self.members.placed().is_none()
-            && self.producers.is_empty()
+            && self.producers.numbers() == 0
             && self.topics.len() == 0
+    }
+
+    /// Who was last heard of before this log time may be evicted in an entry of the time `now`.
+    pub(super) const fn idle_before(&self, now: LogTime) -> LogTime {
+        LogTime(now.0.saturating_sub(self.parameters.producer_idle_us))
     }
 
     /// The planted mistake: decides now which runs of a batch are fresh, to believe it when the batch is applied.
@@ -198,6 +202,12 @@ impl<M: Memory> State<M> {
                 self.producers.find(claim.producer).map_or(claim.epoch, |known| known.epoch().max(claim.epoch));
         }
         claim.has_gap |= self.faults.has(Fault::GapAccepted);
+        if self.faults.has(Fault::EvictedResumed)
+            && claim.epoch <= self.producers.evicted()
+            && self.producers.find(claim.producer).is_none()
+        {
+            (claim.epoch, claim.has_gap) = (Epoch(self.producers.evicted().0 + 1), true);
+        }
         let mut verdict = self.producers.judge(&claim);
         if is_decided || self.faults.has(Fault::DuplicateAccepted) {
             verdict.take_as_fresh(&claim);
@@ -222,7 +232,7 @@ impl<M: Memory> State<M> {
                 Err(refusal) => receipt.refused = Some(refusal),
             }
         }
-        self.producers.record(&claim, &verdict, accepted);
+        self.producers.record(&claim, &verdict, accepted, self.log_time);
         receipt
     }
 
@@ -256,7 +266,11 @@ impl<M: Memory> State<M> {
     fn apply_command(&mut self, command: Command, outcomes: &mut Outcomes) {
         match command {
             Command::OpenProducer { producer } => {
-                outcomes.answer(CommandOutcome::OpenProducer(self.producers.open(producer)));
+                outcomes.answer(CommandOutcome::OpenProducer(self.producers.open(producer, self.log_time)));
+            }
+            Command::EvictProducers { before } => {
+                let evicted = self.producers.evict(before.min(self.idle_before(self.log_time)));
+                outcomes.answer(CommandOutcome::EvictProducers { evicted });
             }
         }
     }

@@ -21,9 +21,9 @@ use std::vec::Vec;
 
 pub(super) type HostState = State<Lent<Box<[ProducerSlot]>, Box<[TopicSlot]>>>;
 
-/// Room for 4 producers and 3 topics.
+/// Room for 4 producers and 3 topics. A producer is idle after ten entries.
 pub(super) const PARAMETERS: Parameters =
-    Parameters { producers: 4, topics: 3, event_payload: MAX_EVENT_PAYLOAD as u32 };
+    Parameters { producers: 4, topics: 3, event_payload: MAX_EVENT_PAYLOAD as u32, producer_idle_us: 100 };
 
 pub(super) fn state() -> HostState {
     state_with(PARAMETERS)

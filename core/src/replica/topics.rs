@@ -82,7 +82,7 @@ impl<M: DerefMut<Target = [TopicSlot]>> Topics<M> {
     }
 
     pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = &Topic> {
-        self.table.rows()
+        (0..self.len()).map(|number| self.table.row(number))
     }
 
     pub(super) fn find(&self, name: &str) -> Option<TopicId> {
@@ -116,7 +116,8 @@ impl<M: DerefMut<Target = [TopicSlot]>> Topics<M> {
 
     /// Takes a row that changed since it was last taken, with its number.
     pub(super) fn poll_changed(&mut self) -> Option<(u32, &Topic)> {
-        self.table.poll_changed()
+        let (number, topic) = self.table.poll_changed()?;
+        Some((number, topic.expect("topics are not removed")))
     }
 
     /// Takes back the row with the next number. `false` if there is no room for it, or if its name is there already.

@@ -20,7 +20,8 @@ use eventstream_core::wire::{Batch, Frame, Header, Kind, MAX_FRAME_LEN, OVERHEAD
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 pub(crate) const CRC: Crc32 = Crc32::portable();
-pub(crate) const PARAMETERS: Parameters = Parameters { producers: 8, topics: 4, event_payload: 1_000 };
+pub(crate) const PARAMETERS: Parameters =
+    Parameters { producers: 8, topics: 4, event_payload: 1_000, producer_idle_us: 1_000_000 };
 
 type HostReplica = Replica<Lent<Box<[ProducerSlot]>, Box<[TopicSlot]>>>;
 

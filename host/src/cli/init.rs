@@ -56,7 +56,12 @@ fn parse_node(text: &str) -> Result<Named, String> {
 }
 
 pub(super) fn run(args: &Args, output: Output) -> Result<(), Failure> {
-    let parameters = Parameters { producers: args.producers, topics: args.topics, event_payload: args.event_payload };
+    let parameters = Parameters {
+        producers: args.producers,
+        topics: args.topics,
+        event_payload: args.event_payload,
+        ..Parameters::default()
+    };
     let (out, nodes, witness) = (&args.out, &args.nodes[..], args.witness.as_slice());
     let written = match args.tls {
         false => None,

@@ -72,12 +72,13 @@ pub(super) fn run(args: Args, output: Output) -> Result<(), Failure> {
 /// What the node uses, for people. Ends with the line that says that it serves.
 fn describe(config: &Config, addresses: &[SocketAddr]) -> String {
     let Config { identity, connections, checkpoint, .. } = config;
-    let Parameters { producers, topics, event_payload } = identity.parameters;
+    let Parameters { producers, topics, event_payload, producer_idle_us } = identity.parameters;
     format!(
         "memory, at most:\n{plan}directory: {dir}\nthreads: {threads}\nlimits: {connections} connections of clients; a \
          checkpoint every {checkpoint}\nof the cluster: {members}; {producers} producers, {topics} topics, {event_payload} \
-         bytes in a payload\nTLS: {tls}\nnode {node} of cluster {cluster} listens on {addresses}",
+         bytes in a payload, producers idle after {idle_s} s\nTLS: {tls}\nnode {node} of cluster {cluster} listens on {addresses}",
         plan = node::memory_plan(config),
+        idle_s = producer_idle_us / 1_000_000,
         dir = config.dir.display(),
         threads = config.threads.name(),
         members = list(identity.members.iter().map(|member| {
@@ -101,7 +102,7 @@ fn describe_tls(config: &Config) -> String {
 /// The same for programs.
 fn describe_json(config: &Config, addresses: &[SocketAddr]) -> Value {
     let Config { identity, connections, checkpoint, .. } = config;
-    let Parameters { producers, topics, event_payload } = identity.parameters;
+    let Parameters { producers, topics, event_payload, producer_idle_us } = identity.parameters;
     let plan = node::memory_plan(config);
     let members = identity
         .members
@@ -117,7 +118,7 @@ fn describe_json(config: &Config, addresses: &[SocketAddr]) -> Value {
         "connections": connections,
         "checkpoint_ms": checkpoint.as_millis(),
         "members": members.collect::<Vec<_>>(),
-        "parameters": { "producers": producers, "topics": topics, "event_payload": event_payload },
+        "parameters": { "producers": producers, "topics": topics, "event_payload": event_payload, "producer_idle_us": producer_idle_us },
         "memory": plan.holders().map(|(holder, bytes)| json!({ "holder": holder, "bytes": bytes })).collect::<Vec<_>>(),
         "memory_bytes": plan.total_bytes(),
         "kernel_bytes": plan.kernel_bytes(),

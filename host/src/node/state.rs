@@ -63,6 +63,21 @@ pub(crate) fn checkpoint_bytes(parameters: &Parameters) -> usize {
 
 /// Puts the replica together: the members from the identity, the state and the log from the store.
 pub(crate) fn restore(identity: &Identity, opened: &Opened, clock: Clock) -> Result<NodeReplica, RestoreError> {
+    let mut restoring = match put_back(identity, opened) {
+        // What an earlier version has written down does not say all that is needed now; a log that is whole does.
+        Err(RestoreError::Replica(replica::RestoreError::RowEarlier { .. })) if opened.stored.first.0 <= 1 => {
+            restoring(identity, identity.parameters)?
+        }
+        restoring => restoring?,
+    };
+    find_configurations(&mut restoring, opened)?;
+    let Stored { hard_state, last, last_log_time, suspect, .. } = opened.stored;
+    let log = RestoredLog { hard_state, last, last_log_time, suspect, ..RestoredLog::default() };
+    Ok(restoring.start(log, clock.now())?)
+}
+
+/// The replica as of its checkpoint.
+fn put_back(identity: &Identity, opened: &Opened) -> Result<Restoring<Tables>, RestoreError> {
     let mut restoring = restoring(identity, identity.parameters)?;
     let mut restored = Ok(());
     opened.reader.state_rows(|key, value| {
@@ -70,11 +85,7 @@ pub(crate) fn restore(identity: &Identity, opened: &Opened, clock: Clock) -> Res
             restored = restore_row(&mut restoring, key, value);
         }
     })?;
-    restored?;
-    find_configurations(&mut restoring, opened)?;
-    let Stored { hard_state, last, last_log_time, suspect, .. } = opened.stored;
-    let log = RestoredLog { hard_state, last, last_log_time, suspect, ..RestoredLog::default() };
-    Ok(restoring.start(log, clock.now())?)
+    restored.map(|()| restoring)
 }
 
 /// Puts the replica of a witness together. It applies nothing, so its tables are as small as they can be.

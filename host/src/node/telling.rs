@@ -91,7 +91,7 @@ impl Condition<'_> {
             clocks_agree: replica.clocks_agree(now),
             state_hash: replica.state_hash(),
             topics: replica.topics().len() as u32,
-            producers: replica.producers().len() as u32,
+            producers: replica.producer_count(),
             events: replica.events(),
             uptime_us: now.saturating_since(started).as_micros(),
             version: env!("CARGO_PKG_VERSION"),

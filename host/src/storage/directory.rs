@@ -33,6 +33,7 @@ use super::rocks::{Database, RocksStore};
 use super::wal::{self, Condition};
 use crate::identity::{Identity, NEW_FILE};
 use core::fmt::Write as _;
+use eventstream_core::config::Parameters;
 use eventstream_core::id::{Index, Term};
 use rocksdb::{DB, WriteOptions};
 use std::fs::{self, File, OpenOptions, TryLockError};
@@ -231,6 +232,10 @@ pub(super) fn owner(identity: &Identity) -> String {
         parameters.topics,
         parameters.event_payload
     );
+    // Directories that were made when there was no such parameter do not name it.
+    if parameters.producer_idle_us != Parameters::DEFAULT_PRODUCER_IDLE.as_micros() {
+        let _ = writeln!(lines, "producer_idle_us {}", parameters.producer_idle_us);
+    }
     for member in &identity.members {
         let witness = if member.is_witness { " witness" } else { "" };
         let _ = writeln!(lines, "member {} {}{witness}", member.id, member.incarnation);

@@ -4,6 +4,7 @@ use super::meaning::HostReplay;
 use super::violation::{Findings, Invariant, Place};
 use crate::storage::Reader;
 use core::cmp::Ordering;
+use eventstream_core::dedup::Producer;
 use eventstream_core::id::TopicId;
 use eventstream_core::replica::{CheckpointHead, MAX_ROW_LEN, RowKey};
 
@@ -87,7 +88,7 @@ impl Difference<'_> {
         let mut place = Place::at(self.name).index(self.replay.applied().index);
         match RowKey::from_bytes(key) {
             Some(RowKey::Producer(number)) => {
-                place.producer = self.replay.producers().nth(number as usize).map(|producer| producer.id());
+                place.producer = self.replay.producer(number).map(Producer::id);
             }
             Some(RowKey::Topic(topic)) => place.topic = self.topic(topic),
             Some(RowKey::Configuration | RowKey::Meta) | None => {}

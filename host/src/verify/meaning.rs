@@ -9,7 +9,7 @@ use eventstream_core::config::Parameters;
 use eventstream_core::dedup::ProducerSlot;
 use eventstream_core::id::{Index, TopicId};
 use eventstream_core::raft::LogPosition;
-use eventstream_core::replica::{CheckpointHead, Lent, Outcomes, Replay, TopicSlice, TopicSlot};
+use eventstream_core::replica::{CheckpointHead, CommandOutcome, Lent, Outcomes, Replay, TopicSlice, TopicSlot};
 use eventstream_core::wire::{Batch, Frame, Kind};
 
 /// A replay in memory that is allocated once.
@@ -85,6 +85,9 @@ impl<'a> Meaning<'a> {
             let batch = Batch::checked_before(frame.payload(), header.event_count, outcomes.runs().len() as u16);
             self.oracle.check(self.name, index, &batch, &outcomes, &self.replay, findings);
         }
+        if let Some(CommandOutcome::EvictProducers { .. }) = outcomes.command() {
+            self.oracle.forget(&self.replay);
+        }
         let mut is_shown = false;
         for slice in outcomes.topics() {
             is_shown |= self.compare_row(index, slice, findings);
@@ -99,7 +102,7 @@ impl<'a> Meaning<'a> {
                 applied: index,
                 events: self.replay.events(),
                 topics: self.replay.topics().len() as u32,
-                producers: self.replay.producers().len() as u32,
+                producers: self.replay.producer_count(),
                 state_hash: self.replay.state_hash(),
             };
         }

@@ -2,7 +2,7 @@
 
 use super::meaning::HostReplay;
 use super::violation::{Findings, Invariant, Place};
-use eventstream_core::id::{Index, Offset, ProducerId, Sequence};
+use eventstream_core::id::{Epoch, Index, Offset, ProducerId, Sequence};
 use eventstream_core::replica::{Outcomes, TopicSlice};
 use eventstream_core::wire::Batch;
 use std::collections::HashMap;
@@ -12,8 +12,17 @@ use std::collections::HashMap;
 pub(super) struct Oracle {
     /// The next offset of each topic, by number.
     offsets: Vec<Offset>,
-    /// The sequence after the last that was accepted of each producer.
-    sequences: HashMap<ProducerId, Sequence>,
+    producers: HashMap<ProducerId, Last>,
+}
+
+/// What was accepted last of a producer.
+#[derive(Debug, Default)]
+struct Last {
+    epoch: Epoch,
+    /// The sequence after it.
+    due: Sequence,
+    /// Its producer was evicted since.
+    is_forgotten: bool,
 }
 
 impl Oracle {
@@ -48,7 +57,17 @@ impl Oracle {
             if own == 0 {
                 continue;
             }
-            let due = self.sequences.entry(head.producer).or_default();
+            let last = self.producers.entry(head.producer).or_default();
+            if core::mem::take(&mut last.is_forgotten) {
+                if head.epoch <= last.epoch {
+                    let place = place().event(head.producer, head.first_sequence);
+                    let what = "accepted in a life of its producer that had ended when that was evicted";
+                    findings.add(Invariant::AcceptedOnce, place, what);
+                }
+                last.due = Sequence::ZERO;
+            }
+            last.epoch = head.epoch;
+            let due = &mut last.due;
             for nth in (0..u32::from(head.count)).filter(|nth| own >> nth & 1 == 1) {
                 let sequence = head.first_sequence.plus(nth.into());
                 let may_skip = head.has_gap() && nth == own.trailing_zeros();
@@ -61,6 +80,13 @@ impl Oracle {
                 }
                 *due = sequence.next();
             }
+        }
+    }
+
+    /// Producers were evicted: those that the state does not know any more begin their numbers anew, in a later life.
+    pub(super) fn forget(&mut self, replay: &HostReplay) {
+        for (&id, last) in &mut self.producers {
+            last.is_forgotten |= replay.find_producer(id).is_none();
         }
     }
 }
@@ -93,7 +119,7 @@ mod tests {
                 producer: ProducerId([1; 16]),
                 epoch: Epoch(1),
                 sequence: Sequence(sequence),
-                after_gap: sequence == sequences.start && replay.producers().len() == 0 && sequence > 0,
+                after_gap: sequence == sequences.start && replay.producer_count() == 0 && sequence > 0,
             };
             let event = Event { topic: "t", source, time_us: 1, key: b"", payload: b"p" };
             builder.push(&event).expect("there is room");

@@ -3,7 +3,7 @@ extern crate std;
 use super::super::testing::{Fault, TestFlash, payload, stored};
 use super::*;
 use crate::dedup::{Claim, ProducerSlot, Producers};
-use crate::id::{ClusterId, Incarnation, Index, Offset, ProducerId, Term, TopicId};
+use crate::id::{ClusterId, Incarnation, Index, LogTime, Offset, ProducerId, Term, TopicId};
 use crate::receipt::{Durability, RunReceipt};
 use crate::wire::{Batch, LeaderChanged, List, MAX_FRAME_LEN, Pong};
 use proptest::prelude::*;
@@ -105,7 +105,7 @@ impl Leader {
                     encode(&Control::Refused(Refused { about: About::Request(open.request), reason, detail: "" }))
                 }
                 None => {
-                    let opened = self.producers.open(open.producer).unwrap();
+                    let opened = self.producers.open(open.producer, LogTime::ZERO).unwrap();
                     encode(&Control::ProducerOpened(ProducerOpened {
                         request: open.request,
                         producer: open.producer,
@@ -140,7 +140,7 @@ impl Leader {
             receipt = RunReceipt::refused(RunRefusal::EventTooLarge { limit: 1 });
         }
         let fresh = receipt.accepted;
-        self.producers.record(&claim, &verdict, (fresh > 0).then_some((TopicId(0), Offset::ZERO)));
+        self.producers.record(&claim, &verdict, (fresh > 0).then_some((TopicId(0), Offset::ZERO)), LogTime::ZERO);
         for (at, record) in run.records().enumerate().skip(receipt.duplicates.into()).take(fresh.into()) {
             self.accepted.push((claim.first.plus(at as u64), record.payload.to_vec()));
         }
@@ -298,6 +298,28 @@ fn full_flash_drops_the_oldest_and_the_cluster_is_told_which() {
 }
 
 #[test]
+fn a_device_that_was_evicted_opens_anew_and_goes_on_behind_what_the_cluster_had() {
+    for reconnects in [true, false] {
+        let mut world = World::new(8);
+        world.connect();
+        world.append(10);
+        world.settle();
+        assert_eq!(world.leader.producers.evict(LogTime(1)), 1);
+        if reconnects {
+            world.disconnect();
+            world.connect();
+        }
+        world.append(10);
+        world.settle();
+        assert_eq!(world.accepted(), (0..20).collect::<Vec<_>>());
+        assert_eq!(world.dropped, [], "nothing was");
+        // To the cluster it is a gap, so that everybody sees where exactly-once had to begin anew.
+        let known = world.leader.producers.find(PRODUCER).unwrap();
+        assert_eq!((known.dropped(), known.next_sequence()), (10, Sequence(20)));
+    }
+}
+
+#[test]
 fn an_event_that_no_cluster_takes_is_given_up_alone() {
     let mut world = World::new(8);
     world.append(20);
@@ -347,7 +369,7 @@ fn a_rival_under_the_same_id_stops_the_device_in_the_end() {
         assert_eq!(world.device.state(), State::Welcomed, "fenced {fenced} times");
         world.now += PAUSE;
         assert!(world.transmit() && world.leader_hears() && world.device_hears());
-        world.leader.producers.open(PRODUCER).unwrap();
+        world.leader.producers.open(PRODUCER, LogTime::ZERO).unwrap();
         assert!(world.transmit() && world.leader_hears() && world.device_hears());
     }
     assert_eq!(world.device.state(), State::Stopped(StopReason::Fenced));

@@ -3,8 +3,8 @@
 extern crate std;
 
 use super::*;
-use crate::config::MAX_EVENT_PAYLOAD;
-use crate::id::{Index, ProducerId, Term};
+use crate::config::{EPOCHS_SET_ASIDE, MAX_EVENT_PAYLOAD};
+use crate::id::{Epoch, Index, ProducerId, Term};
 use crate::raft::LogPosition;
 use crate::replica::Command;
 use crate::replica::testing::{HostState, PARAMETERS, TestRun, run, state, state_with};
@@ -83,8 +83,12 @@ fn only_what_changed_is_drained_and_meta_comes_last() {
     state.apply_one(run("b", 1, 40, 1));
     let keys: Vec<_> = state.drain().into_iter().map(|(key, _)| key).collect();
     assert_eq!(keys, [RowKey::Producer(0), RowKey::Topic(TopicId(1)), RowKey::Meta]);
-    // A batch of duplicates moves nothing but the position.
+    // A batch of duplicates moves nothing but the position, and when its producer was heard of.
     state.apply_one(run("b", 1, 40, 1));
+    let keys: Vec<_> = state.drain().into_iter().map(|(key, _)| key).collect();
+    assert_eq!(keys, [RowKey::Producer(0), RowKey::Meta]);
+    // What is refused of a stranger moves nothing else.
+    state.apply_one(run("b", 9, 40, 1));
     let keys: Vec<_> = state.drain().into_iter().map(|(key, _)| key).collect();
     assert_eq!(keys, [RowKey::Meta]);
 }
@@ -138,7 +142,8 @@ fn each_error_names_what_is_wrong() {
         restore(&changed).map(drop).unwrap_err()
     };
     let key = RowKey::Producer(1);
-    assert_eq!(with(key, &|value| value[0] = 2), RestoreError::RowFormat { key });
+    assert_eq!(with(key, &|value| value[0] = 1), RestoreError::RowEarlier { key });
+    assert_eq!(with(key, &|value| value[0] = 3), RestoreError::RowFormat { key });
     assert_eq!(with(key, &Vec::clear), RestoreError::RowFormat { key });
     assert_eq!(with(key, &|value| value.push(0)), RestoreError::RowMalformed { key });
     assert_eq!(with(key, &|value| value.truncate(9)), RestoreError::RowMalformed { key });
@@ -184,6 +189,56 @@ fn keys_sort_as_their_bytes_do() {
 fn the_longest_meta_row_fits() {
     let (mut state, _) = original();
     state.applied = LogPosition { index: Index(u64::MAX), term: Term(u64::MAX) };
+    state.producers.restore_evicted(Epoch(u32::MAX));
     (state.log_time, state.events, state.history) = (LogTime(u64::MAX), u64::MAX, Digest::resume(u64::MAX));
     assert!(matches!(state.drain()[..], [(RowKey::Meta, _)]));
+}
+
+/// Some producers come and go: the entries of it are applied to `states` alike.
+fn come_and_go(states: &mut [&mut HostState], mut between: impl FnMut(&mut [&mut HostState])) {
+    let mut step = |what: &dyn Fn(&mut HostState)| {
+        states.iter_mut().for_each(|state| what(state));
+        between(states);
+    };
+    for producer in 1..=4 {
+        step(&|state| _ = state.apply_one(run("a", producer, 0, 1)));
+    }
+    for round in 1..=20 {
+        step(&|state| _ = state.apply_one(run("a", 2, round, 1)));
+    }
+    step(&|state| _ = state.apply_command_entry(Command::EvictProducers { before: LogTime(u64::MAX) }));
+    step(&|state| _ = state.apply_command_entry(Command::OpenProducer { producer: ProducerId([9; 16]) }));
+}
+
+#[test]
+fn an_evicted_producer_leaves_an_empty_row_and_the_lowest_is_used_again() {
+    let (mut state, mut rows) = (state(), Rows::new());
+    come_and_go(&mut [&mut state], |_| {});
+    rows.extend(state.drain());
+    let empty = [FORMAT, 0];
+    let is_empty = [0, 1, 2, 3].map(|number| rows[&RowKey::Producer(number)] == empty);
+    assert_eq!(is_empty, [false, false, true, true], "9 lies where 1 lay, then comes 2");
+    let mut restored = restore(&rows).unwrap();
+    assert_eq!((restored.hash(), restored.producers.evicted()), (state.hash(), Epoch(1 + EPOCHS_SET_ASIDE)));
+    // Both give the next numbers alike, and go on alike.
+    for producer in [5, 6] {
+        let open = Command::OpenProducer { producer: ProducerId([producer; 16]) };
+        assert_eq!(restored.apply_command_entry(open), state.apply_command_entry(open));
+        assert_eq!(restored.drain(), state.drain());
+    }
+    assert_eq!(restored.hash(), state.hash());
+    // A row that only says that there is none is missed like any other.
+    for number in [2, 3] {
+        let mut missing = rows.clone();
+        missing.remove(&RowKey::Producer(number));
+        restore(&missing).map(drop).unwrap_err();
+    }
+}
+
+#[test]
+fn rows_are_the_same_however_often_they_were_drained() {
+    let (mut often, mut once) = (state(), state());
+    let mut rows = Rows::new();
+    come_and_go(&mut [&mut often, &mut once], |states| rows.extend(states[0].drain()));
+    assert_eq!(rows, once.drain().into_iter().collect());
 }

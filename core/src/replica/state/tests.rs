@@ -4,11 +4,12 @@ extern crate std;
 
 use super::*;
 use crate::batch::{Event, Source};
+use crate::config::EPOCHS_SET_ASIDE;
 use crate::dedup::{OpenRefusal, Opened};
 use crate::id::{Epoch, ProducerId, Sequence, Term};
 use crate::replica::TopicSlice;
 use crate::replica::testing::{
-    HostState, PARAMETERS, batch, batch_with_event_id, build, refused, run, state, state_with,
+    HostState, PARAMETERS, TestRun, batch, batch_with_event_id, build, refused, run, state, state_with,
 };
 use std::string::String;
 use std::vec;
@@ -165,6 +166,47 @@ fn a_command_opens_a_producer_and_fences_its_last_life() {
     let full = Some(CommandOutcome::OpenProducer(Err(OpenRefusal::ProducerTableFull)));
     assert_eq!(state.apply_command_entry(open(5)).command(), full);
     assert_eq!(state.apply_runs(&[run("a", 2, 0, 1)]).command(), None, "outcomes are of one entry");
+}
+
+/// How many producers the next entry evicts.
+fn evict(state: &mut HostState, before: u64) -> u32 {
+    match state.apply_command_entry(Command::EvictProducers { before: LogTime(before) }).command() {
+        Some(CommandOutcome::EvictProducers { evicted }) => evicted,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn nobody_is_evicted_within_the_idle_time_whatever_a_command_says() {
+    let mut state = state();
+    // Entries are 10 apart, and who was silent for more than 100 is idle.
+    for producer in 1..=4 {
+        state.apply_one(run("a", producer, 0, 1));
+    }
+    (0..7).for_each(|_| _ = state.apply_one(run("a", 9, 1, 1)));
+    assert_eq!(evict(&mut state, u64::MAX), 1, "at 120, who was heard of at 10");
+    assert_eq!(evict(&mut state, 20), 0, "what a command says is kept to as well");
+    assert_eq!(evict(&mut state, 31), 2, "at 140, who was heard of at 20 and 30");
+    let unknown = refused(RunRefusal::ProducerUnknown);
+    assert_eq!([1, 2, 3].map(|producer| state.apply_one(run("a", producer, 1, 1))), [unknown; 3]);
+    assert_eq!(state.apply_one(run("a", 4, 1, 1)), RunReceipt::accepted(1, Offset(4)));
+}
+
+#[test]
+fn who_was_evicted_and_who_is_new_make_room_for_each_other() {
+    let mut state = state();
+    for producer in 1..=4 {
+        state.apply_one(run("a", producer, 0, 1));
+    }
+    let epoch = 2 + EPOCHS_SET_ASIDE;
+    let later = TestRun { epoch, ..run("a", 5, 0, 1) };
+    assert_eq!(state.apply_one(later), refused(RunRefusal::ProducerTableFull));
+    (0..10).for_each(|_| _ = state.apply_one(run("a", 4, 0, 1)));
+    assert_eq!(evict(&mut state, u64::MAX), 3);
+    assert_eq!(state.apply_one(later), RunReceipt::accepted(1, Offset(4)));
+    let open = Command::OpenProducer { producer: ProducerId([1; 16]) };
+    let opened = Ok(Opened { epoch: Epoch(epoch), next_sequence: Sequence(0) });
+    assert_eq!(state.apply_command_entry(open).command(), Some(CommandOutcome::OpenProducer(opened)));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use crate::node::legal::payload;
 use crate::node::memory::{OwnFrame, StaticPool};
 use crate::node::message::SHARD;
 use eventstream_core::batch::{Accumulator, AddError, passes_on};
-use eventstream_core::raft::{MAX_CONFIGURATION_LEN, Role};
+use eventstream_core::raft::{LogPosition, MAX_CONFIGURATION_LEN, Role};
 use eventstream_core::replica::{Command, Stamp};
 use eventstream_core::time::Instant;
 use eventstream_core::wire::{
@@ -132,6 +132,19 @@ impl Engine {
 
     /// A producer asks for an epoch.
     pub(super) fn propose_command(&mut self, waiter: Waiter, command: &Command) -> Result<(), Refusal> {
+        let position = self.append_command(command)?;
+        self.acks.note(self.now, position, core::iter::once(waiter));
+        Ok(())
+    }
+
+    /// What the replica wants in the log by itself. If there is no room for it now, it will want it again.
+    pub(super) fn propose_own_command(&mut self) {
+        if let Some(command) = self.replica.poll_command(self.now) {
+            let _ = self.append_command(&command);
+        }
+    }
+
+    fn append_command(&mut self, command: &Command) -> Result<LogPosition, Refusal> {
         if let Some(refusal) = self.why_not_now() {
             return Err(refusal);
         }
@@ -142,8 +155,7 @@ impl Engine {
         let payload = &block[HEADER_LEN..][..len];
         let header = stamped(Header::of(Kind::Command, payload, CRC), &stamp);
         self.add_sealed(block, &header);
-        self.acks.note(self.now, stamp.position, core::iter::once(waiter));
-        Ok(())
+        Ok(stamp.position)
     }
 
     /// The empty entry with which this node's term begins.

@@ -210,6 +210,7 @@ impl Engine {
             self.take_client_events()?;
             self.submit_waiting();
             self.submit_joined();
+            self.propose_own_command();
             self.act();
         }
         self.apply_committed()?;

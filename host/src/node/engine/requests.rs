@@ -29,7 +29,7 @@ pub(super) fn answer_open(
         Some(CommandOutcome::OpenProducer(Ok(Opened { epoch, next_sequence }))) => {
             clients.say(conn, &Control::ProducerOpened(ProducerOpened { request, producer, epoch, next_sequence }));
         }
-        Some(CommandOutcome::OpenProducer(Err(_))) | None => {
+        Some(CommandOutcome::OpenProducer(Err(_)) | CommandOutcome::EvictProducers { .. }) | None => {
             clients.refuse(conn, About::Request(request), Refusal::ProducerTableFull);
         }
     }

@@ -4,7 +4,8 @@ use super::{LiveError, Node};
 use crate::client::{Client, Event, From, Options, Source, SubscribeError, Subscriber, TopicReport};
 use crate::verify::Meter;
 use crate::verify::violation::{Findings, Invariant, Place};
-use eventstream_core::id::{Index, Offset, ProducerId, Sequence};
+use eventstream_core::config::EPOCHS_SET_ASIDE;
+use eventstream_core::id::{Epoch, Index, Offset, ProducerId, Sequence};
 use std::collections::HashMap;
 
 /// Events after which it is told how far the check is.
@@ -116,7 +117,8 @@ fn difference(ours: Option<Event<'_>>, theirs: Option<Event<'_>>) -> String {
 /// Offsets without holes, and each producer's events in order, none twice. In one topic: a producer may write to many.
 #[derive(Debug, Default)]
 struct Order {
-    sequences: HashMap<ProducerId, Sequence>,
+    /// The epoch of each producer's last event, and the sequence after it.
+    last: HashMap<ProducerId, (Epoch, Sequence)>,
 }
 
 impl Order {
@@ -125,12 +127,14 @@ impl Order {
         if event.offset != due {
             findings.add(Invariant::DenseOffsets, place(), format_args!("offset {due} is due"));
         }
-        let Source::Producer { producer, sequence, .. } = event.source else { return };
-        let due = self.sequences.entry(producer).or_default();
-        if sequence < *due {
+        let Source::Producer { producer, epoch, sequence } = event.source else { return };
+        let (last_epoch, due) = self.last.entry(producer).or_default();
+        // Who was evicted in between begins its numbers anew, so far above its last epoch.
+        let may_begin_anew = epoch.0 > last_epoch.0.saturating_add(EPOCHS_SET_ASIDE);
+        if sequence < *due && !may_begin_anew {
             let what = format_args!("sequence {} was delivered before", due.prev());
             findings.add(Invariant::ProducerOrder, place().event(producer, sequence), what);
         }
-        *due = sequence.next();
+        (*last_epoch, *due) = (epoch, sequence.next());
     }
 }
