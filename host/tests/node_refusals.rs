@@ -259,6 +259,27 @@ fn what_the_tables_have_no_room_for_and_events_with_ids() {
 }
 
 #[test]
+fn a_producer_that_made_room_for_another() {
+    let parameters = Parameters { producers: 1, producer_idle_us: 1, ..Parameters::default() };
+    let cluster = Cluster::of(1, parameters, |_| {});
+    let mut client = cluster.client(0);
+    client.open_producer(1);
+    client.publish("t", &payloads("x", 2));
+    assert_eq!(client.receipt().2[0].accepted, 2);
+    // Until the leader has found out that the only producer there is may go, there is no room.
+    let mut newcomer = cluster.client(0);
+    newcomer.say_open_producer(2);
+    while let Err(refusal) = newcomer.answer() {
+        assert_eq!(refusal, Refusal::ProducerTableFull);
+        newcomer.say_open_producer(2);
+    }
+    let mut counted = Counted::at(&cluster, 0);
+    client.publish("t", &payloads("x", 2));
+    assert_eq!(client.receipt().2[0].refused, Some(RunRefusal::ProducerUnknown));
+    counted.assert_rise(&[("run_producer_unknown", 1)], "one that the cluster does not know any more");
+}
+
+#[test]
 fn what_only_the_leader_takes_and_comes_to_another_node() {
     let cluster = Cluster::start(3);
     let publisher = publisher(&cluster);
