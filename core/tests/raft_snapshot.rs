@@ -258,6 +258,7 @@ fn what_makes_no_sense_is_refused() {
         rows(at(0, 0), 0, 1),
         rows(at(9, 6), 0, 1),
         Body::SnapshotRows { last: at(9, 4), first: 0, count: 1, rows: 0 },
+        Body::SnapshotRows { last: at(9, 4), first: 0, count: 0, rows: 0 },
     ] {
         assert_eq!(hear(&mut node, body), Err(Rejected::Rows), "{body:?}");
     }
@@ -313,4 +314,103 @@ fn a_witness_is_told_where_the_log_begins_and_goes_on_from_there() {
     assert!(witness.take_sent(2).contains(&(6, Body::VoteReply { granted: false, wall_us: 0 })));
     let again = Node::new(with_witness(3, 2), witness.crash(0), ms(0));
     assert_eq!(again.raft.last(), at(3, 2));
+}
+
+#[test]
+fn entries_follow_although_the_store_no_longer_tells_the_term_before_them() {
+    let (mut node, now) = leader();
+    node.take_sent(2);
+    // Only the machine's own view of where the log begins tells it.
+    assert_eq!(eventstream_core::raft::LogView::term(&node.disk, Index(3)), None);
+    node.hear(now, 2, 5, accepted(3), &[]);
+    assert_eq!(node.take_sent(2), [(5, Body::Append { prev: at(3, 2), count: 2, commit: Index(3) })]);
+}
+
+#[test]
+fn a_hint_is_looked_up_in_what_the_log_still_holds() {
+    let mut disk = Disk::new(4, None, terms([1, 1, 1, 1, 1, 1, 2, 2, 2, 2]));
+    disk.trim(6, ROWS);
+    let mut node = Node::of(1, 3, disk);
+    let now = node.wait();
+    for body in [Body::PreVoteReply { granted: true }, Body::VoteReply { granted: true, wall_us: 0 }] {
+        node.hear(now, 2, 5, body, &[]);
+        node.sync_all(now);
+    }
+    node.sent.clear();
+    node.hear(now, 2, 5, Body::AppendRejected { rejected: Index(10), hint: at(9, 2) }, &[]);
+    let prevs: Vec<_> = node
+        .take_sent(2)
+        .iter()
+        .map(|(_, body)| if let Body::Append { prev, .. } = body { *prev } else { panic!("{body:?}") })
+        .collect();
+    assert_eq!(prevs, [at(9, 2)], "no snapshot for somebody who needs two entries");
+}
+
+#[test]
+fn a_witness_is_told_one_beginning_at_a_time_whatever_is_committed_meanwhile() {
+    let mut disk = Disk::new(4, None, terms([1, 1, 2, 4]));
+    disk.trim(3, ROWS);
+    let mut leader = Node::new(with_witness(1, 1), disk, ms(0));
+    let now = leader.wait();
+    for body in [Body::PreVoteReply { granted: true }, Body::VoteReply { granted: true, wall_us: 0 }] {
+        leader.hear(now, 3, 5, body, &[]);
+        leader.sync_all(now);
+    }
+    leader.sent.clear();
+    leader.hear(now, 3, 5, Body::AppendRejected { rejected: Index(4), hint: at(0, 0) }, &[]);
+    assert_eq!(leader.take_sent(3).len(), 1);
+    leader.hear(now, 2, 5, accepted(5), &[]);
+    leader.propose(now);
+    leader.sync_all(now);
+    leader.hear(now, 2, 5, accepted(6), &[]);
+    assert_eq!((leader.raft.commit(), leader.take_sent(3)), (Index(6), Vec::new()));
+}
+
+#[test]
+fn the_write_that_makes_a_snapshot_last_comes_at_once() {
+    let mut node = receiver(terms([1]));
+    for index in 1..=eventstream_core::config::MAX_OPEN_WRITES as u64 {
+        let append = Body::Append { prev: at(index, 1), count: 1, commit: Index(0) };
+        node.hear(ms(2), 1, 5, append, &raft_net::entries(index, &[1]));
+    }
+    let last = at(99, 4);
+    all_rows(&mut node, last);
+    let is_install = |output: &Output| *output == Output::InstallSnapshot(last);
+    assert!(!node.outputs.iter().any(is_install), "no write can be handed out");
+    node.outputs.clear();
+    node.sync(ms(3));
+    let at_install = node.outputs.iter().position(is_install).expect("there is room again");
+    let Output::Persist(write) = node.outputs[at_install + 1] else { panic!("{:?}", node.outputs) };
+    assert_eq!((write.install, write.append), (Some(last), None));
+}
+
+/// A configuration of five, at this index.
+fn placed(index: u64) -> Placed {
+    Placed { index: Index(index), configuration: Configuration::new(&members(5)).unwrap() }
+}
+
+#[test]
+fn a_snapshot_that_ends_before_a_committed_configuration_is_refused() {
+    let mut disk = Disk::new(5, None, terms([1, 1, 1, 1]));
+    disk.configurations = vec![placed(2), placed(4)];
+    let mut node = Node::of(2, 3, disk);
+    for body in [rows(at(1, 2), 0, 64), rows(at(1, 1), 0, 64)] {
+        let message = Message { from: id(1), to: id(2), incarnation: member(1).incarnation, term: Term(5), body };
+        let heard = node.raft.handle_message(ms(2), &message, &[], &[], &node.disk);
+        let is_there = body == rows(at(1, 1), 0, 64);
+        let expected = if is_there { Ok(Taken::Nothing) } else { Err(Rejected::Contradiction { index: Index(2) }) };
+        assert_eq!(heard, expected);
+    }
+}
+
+#[test]
+fn a_beginning_that_does_not_go_with_the_rest_is_refused() {
+    let disk = Disk::new(5, None, terms([1, 1, 3, 3]));
+    let sound = eventstream_core::raft::Restored { base: at(2, 1), applied: at(3, 3), ..disk.restored() };
+    let start = |restored| eventstream_core::raft::Raft::new(raft_net::options(1, 3, 1), &restored, ms(0)).map(|_| ());
+    assert_eq!(start(sound), Ok(()));
+    for base in [at(3, 2), at(4, 3), at(2, 4)] {
+        let restored = eventstream_core::raft::Restored { base, ..sound };
+        assert_eq!(start(restored), Err(RestoreError::LogHeadLost), "{base:?}");
+    }
 }

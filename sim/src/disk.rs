@@ -8,7 +8,7 @@ use crate::entries::{Entries, EntryId, Span};
 use crate::rng::Rng;
 use crate::violation::{Checked, ensure};
 use eventstream_core::id::{Index, Term};
-use eventstream_core::raft::{HardState, LogPosition, LogView, Persist, Snapshot, Token};
+use eventstream_core::raft::{HardState, LogPosition, LogView, Persist, Placed, Snapshot, Token};
 use eventstream_core::replica::CheckpointHead;
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -37,14 +37,17 @@ pub(crate) type Row = ([u8; 5], Vec<u8>);
 pub(crate) struct Install {
     /// The entries that it is the state of.
     pub(crate) covered: Span,
-    /// Nothing on a witness.
+    /// Nothing on a witness, ...
     pub(crate) rows: Option<Rc<[Row]>>,
+    /// ... which keeps the configuration in force there, if it was told one.
+    pub(crate) configuration: Option<Placed>,
 }
 
 /// What a disk held before a snapshot.
 #[derive(Debug)]
 struct Before {
     base: u64,
+    configuration: Option<Placed>,
     log: Vec<(EntryId, u64)>,
     rows: Vec<Row>,
 }
@@ -96,6 +99,8 @@ pub(crate) struct Disk {
     hard_state: HardState,
     /// Entries up to this one are forgotten: they stand in `log` for what the checkpoint holds of them.
     base: u64,
+    /// On a witness: what is in force there.
+    configuration: Option<Placed>,
     /// The entry at index i is at place i - 1. With its term, so that looking it up touches one cache line.
     log: Vec<(EntryId, u64)>,
     /// The checkpoint that is sent to others, ...
@@ -124,6 +129,7 @@ impl Disk {
     pub(crate) fn clear(&mut self) {
         self.hard_state = HardState::default();
         self.base = 0;
+        self.configuration = None;
         self.snapshot = None;
         self.log.clear();
         self.spare_rows.extend(self.rows.drain(..).chain(self.waiting_rows.drain(..)).map(|(_, value)| value));
@@ -233,6 +239,11 @@ impl Disk {
         self.base
     }
 
+    /// The configuration that a witness was told with the beginning of its log.
+    pub(crate) const fn first_configuration(&self) -> Option<Placed> {
+        self.configuration
+    }
+
     /// Up to where the durable checkpoint goes.
     pub(crate) fn checkpoint(&self) -> LogPosition {
         let head = self.rows.last().map(|(_, value)| CheckpointHead::decode(value).expect("it was written so"));
@@ -306,7 +317,8 @@ impl Disk {
             let lost = self.log.iter().enumerate().filter(|&entry| !held(entry));
             let lost: Vec<_> = lost.map(|(place, &(id, _))| (place as u64 + 1, id)).collect();
             self.lost.extend_from_slice(&lost);
-            (self.base, self.log, self.rows) = (before.base, before.log, before.rows);
+            (self.base, self.configuration) = (before.base, before.configuration);
+            (self.log, self.rows) = (before.log, before.rows);
             return Some(lost.len());
         }
         let lost = self.log.len() - kept;
@@ -422,10 +434,11 @@ impl Disk {
         Ok(Some(token))
     }
 
-    fn apply_install(&mut self, Install { covered, rows }: Install, entries: &Entries) {
+    fn apply_install(&mut self, Install { covered, rows, configuration }: Install, entries: &Entries) {
         let log = entries.of(covered).iter().map(|&id| (id, entries.get(id).term)).collect();
         let before = Before {
             base: self.base,
+            configuration: core::mem::replace(&mut self.configuration, configuration),
             log: core::mem::replace(&mut self.log, log),
             rows: core::mem::take(&mut self.rows),
         };
@@ -456,8 +469,10 @@ impl Disk {
 }
 
 impl LogView for Disk {
-    fn first(&self) -> Index {
-        Index(self.base + 1)
+    fn base(&self) -> LogPosition {
+        let place = self.base.checked_sub(1);
+        let term = place.map_or(0, |place| self.log[place as usize].1);
+        LogPosition { index: Index(self.base), term: Term(term) }
     }
 
     fn snapshot(&self) -> Option<Snapshot> {
@@ -469,7 +484,7 @@ impl LogView for Disk {
     }
 
     fn term(&self, index: Index) -> Option<Term> {
-        let place = index.0.checked_sub(1).filter(|_| index.0 >= self.base)?;
+        let place = index.0.checked_sub(1).filter(|_| index.0 > self.base)?;
         self.log.get(place as usize).map(|&(_, term)| Term(term))
     }
 }

@@ -90,6 +90,7 @@ impl World {
             Body::SnapshotTerms { last, .. } => {
                 trace!(self, "{} knows a log that begins after {last:?}", member + 1);
                 self.stats.count(Happening::WitnessBase, 1);
+                self.members[member].told_configuration = self.placed.first().copied();
                 self.begin_after(member, last)
             }
             _ => unreachable!("no other message brings rows"),
@@ -139,7 +140,8 @@ impl World {
         let install = persist.install.map(|last| {
             let covered = self.entries.span(&state.log[..last.index.0 as usize]);
             let rows = (self.plan.witness != Some(member)).then(|| self.snapshots.of(last));
-            Install { covered, rows }
+            let configuration = state.told_configuration.filter(|_| rows.is_none());
+            Install { covered, rows, configuration }
         });
         let append = match persist.append {
             Some((first, last)) => {

@@ -11,7 +11,7 @@ use eventstream_core::batch::Accumulator;
 use eventstream_core::config::Parameters;
 use eventstream_core::dedup::ProducerSlot;
 use eventstream_core::id::{Incarnation, LogTime, NodeId};
-use eventstream_core::raft::{Configuration, Faults, LogPosition, Member as Voter, RaftOptions, Role};
+use eventstream_core::raft::{Configuration, Faults, LogPosition, Member as Voter, Placed, RaftOptions, Role};
 use eventstream_core::replica::{Lent, Options, RestoredLog, Restoring, RowKey, TopicSlot};
 use eventstream_core::time::Instant;
 use std::collections::VecDeque;
@@ -75,6 +75,8 @@ pub(crate) struct Member {
     pub(crate) staged: Vec<Row>,
     /// From whom the last of them came, on which connection.
     pub(crate) staged_from: (usize, u32),
+    /// A witness: the configuration that it was told with the beginning of its log.
+    pub(crate) told_configuration: Option<Placed>,
     /// By topic of the schedule.
     pub(crate) index_rows: [Vec<IndexRow>; TOPICS.len()],
 }
@@ -99,6 +101,7 @@ impl Member {
             pending: VecDeque::new(),
             staged: Vec::new(),
             staged_from: (0, 0),
+            told_configuration: None,
             index_rows: Default::default(),
         }
     }
@@ -227,7 +230,8 @@ impl Start<'_> {
             restoring.restore_row(RowKey::from_bytes(key).expect("was written so"), value)?;
         }
         let applied = restoring.applied().index;
-        let configurations = disk.log().filter_map(|id| entries.configuration(id));
+        let configurations = disk.log().skip(disk.base() as usize).filter_map(|id| entries.configuration(id));
+        let configurations = disk.first_configuration().into_iter().chain(configurations);
         configurations.filter(|placed| placed.index > applied).for_each(|placed| restoring.find_configuration(placed));
         Machine::start(restoring, log, now)
     }

@@ -145,7 +145,7 @@ pub(crate) struct World {
     /// The first one.
     configuration: Configuration,
     metas: Vec<EntryMeta>,
-    placed: Vec<Placed>,
+    pub(crate) placed: Vec<Placed>,
     requests: Vec<(usize, Request, u64)>,
     /// Reads that must not be stale.
     pub(crate) reads: Vec<Read>,

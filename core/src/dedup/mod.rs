@@ -314,11 +314,14 @@ impl<M: DerefMut<Target = [ProducerSlot]>> Producers<M> {
         self.table.poll_changed()
     }
 
-    /// Takes back the row with the next number. `false` if there is no room for it, or if its id is there already.
+    /// Takes back the row with the next number. `false` if there is no room for it, if its id is there already, or if its
+    /// numbers cannot be counted on from.
     #[must_use]
     pub(crate) fn restore(&mut self, producer: Option<Producer>) -> bool {
         let Some(producer) = producer else { return self.table.restore_removed().is_some() };
-        self.number(producer.id()).is_none() && self.table.restore(&producer.id().0, producer).is_some()
+        producer.is_countable()
+            && self.number(producer.id()).is_none()
+            && self.table.restore(&producer.id().0, producer).is_some()
     }
 
     /// Takes back what is remembered of those that were evicted.

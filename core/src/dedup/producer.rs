@@ -1,7 +1,7 @@
 //! What is remembered of one producer.
 
 use super::Claim;
-use crate::config::{MAX_EVICTED_EPOCH, REMEMBERED_RUNS};
+use crate::config::{MAX_BATCH_EVENTS, MAX_COUNTER, MAX_EVICTED_EPOCH, REMEMBERED_RUNS};
 use crate::digest::Digest;
 use crate::id::{Epoch, LogTime, Offset, ProducerId, Sequence, TopicId};
 use crate::table::Content;
@@ -84,6 +84,13 @@ impl Producer {
     /// It has spoken in an entry of this time.
     pub(super) const fn hear(&mut self, now: LogTime) {
         self.heard_at = now;
+    }
+
+    /// Whether numbers can be counted on from: one of a row from elsewhere may say anything.
+    pub(super) fn is_countable(&self) -> bool {
+        let spans = self.spans.iter().flat_map(|span| [span.first_sequence.0, span.first_offset.0]);
+        // The last run may end behind the highest number.
+        spans.chain([self.next.0, self.dropped, self.heard_at.0]).all(|number| number <= MAX_COUNTER + MAX_BATCH_EVENTS as u64)
     }
 
     /// Begins a life: the ones before it are fenced, the numbering goes on.

@@ -72,9 +72,11 @@ impl Membership {
         &self.before
     }
 
-    /// The one that is in force at the entry `index`, which is committed, or the first.
-    pub(super) fn as_of(&self, index: Index) -> Placed {
-        if self.latest.index <= index { self.latest } else { self.before }
+    /// The one that is in force at the entry `index`. Of the one before the last at the earliest: those before it are
+    /// forgotten.
+    #[must_use]
+    pub const fn as_of(&self, index: Index) -> Placed {
+        if self.latest.index.0 <= index.0 { self.latest } else { self.before }
     }
 
     /// Entries at and after `from` are removed. Whether that changes the configuration.

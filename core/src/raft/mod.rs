@@ -183,7 +183,7 @@ pub enum Taken {
         last: Index,
     },
     /// Its rows, behind those of the same snapshot that were taken before, in the place of all others. They need not be on
-    /// stable storage. Of a message to a witness, the configuration.
+    /// stable storage until they are installed. Of a message to a witness, the configuration.
     Rows,
 }
 

@@ -31,7 +31,8 @@ pub struct Persist {
     /// The hard state, where it changed.
     pub hard_state: Option<HardState>,
     /// The log is to begin after this entry, and to hold nothing yet; the rows that were installed are to be the checkpoint,
-    /// in the place of all that it has. See [`Output::InstallSnapshot`].
+    /// in the place of all that it has. See [`Output::InstallSnapshot`]. On a witness: the configuration that came with
+    /// [`Body::SnapshotTerms`](super::Body::SnapshotTerms), if one did, is to be kept with it.
     pub install: Option<LogPosition>,
     /// Entries at and after this index are to be removed, where some are.
     pub truncate_from: Option<Index>,
@@ -47,7 +48,8 @@ pub enum Output {
     /// Send this to `Message::to`. **All that it depends on is durable already**: it may leave at once. For a
     /// [`Body::Append`](super::Body::Append) the host attaches the frames `prev.index + 1 ..= prev.index + count`; they
     /// need not be durable on this node. With a [`Body::SnapshotRows`](super::Body::SnapshotRows) go the rows
-    /// `first .. first + count` of [`LogView::snapshot`], and with what announces a configuration to a witness goes that.
+    /// `first .. first + count` of [`LogView::snapshot`]. With what announces a configuration to a witness goes
+    /// [that](super::Membership::as_of), made for the message: the log may not hold its entry any more.
     /// It may be lost or repeated.
     Send(Message),
     /// The entries up to this index are committed: durable on a majority. Apply them in order. The write that holds them
@@ -81,16 +83,17 @@ pub enum Output {
 
 /// The part of the log that is on stable storage, read-only: the machine keeps what is newer itself.
 ///
-/// A store may forget the log's oldest entries at any time, if a checkpoint of the applied state that covers them is on
-/// stable storage.
+/// A store may forget the log's oldest entries, if a checkpoint of the applied state that covers them is on stable storage.
+/// While a peer is sent one ([`Flow::Snapshot`](super::Flow::Snapshot)), it should keep that checkpoint and what follows it:
+/// else the transfer begins again, and may never end.
 pub trait LogView {
-    /// The first entry that the log still holds, or will: its horizon.
-    fn first(&self) -> Index {
-        Index(1)
+    /// The entry before the first that the log still holds: its horizon lies behind it. The default of a log that holds all.
+    fn base(&self) -> LogPosition {
+        LogPosition::default()
     }
 
-    /// A checkpoint on stable storage that can be sent: the same one while it is being sent, if that is possible. One
-    /// that ends before the horizon helps nobody.
+    /// A checkpoint on stable storage that can be sent, the same one while it is being sent. One that ends before
+    /// [`base`](Self::base) helps nobody.
     fn snapshot(&self) -> Option<Snapshot> {
         None
     }
@@ -100,8 +103,8 @@ pub trait LogView {
         MAX_SNAPSHOT_ROWS as u16
     }
 
-    /// The term of the entry at `index`, if the log still holds it. Asked only of entries that are durable and not about
-    /// to be removed, and rarely: the machine remembers the newest
+    /// The term of the entry at `index`, if the log still holds it. Asked only of entries after [`base`](Self::base) that are
+    /// durable and not about to be removed, and rarely: the machine remembers the newest
     /// [`MAX_TERM_RUNS`](crate::config::MAX_TERM_RUNS) changes of term.
     fn term(&self, index: Index) -> Option<Term>;
 }
@@ -147,6 +150,10 @@ impl Restored {
             return Err(RestoreError::HardStateLost);
         }
         if base.index > applied.index {
+            return Err(RestoreError::LogHeadLost);
+        }
+        let differs = |at: LogPosition| at.index == base.index && at.term != base.term;
+        if base.term > applied.term || differs(applied) || differs(last) {
             return Err(RestoreError::LogHeadLost);
         }
         let same = applied.index == last.index;

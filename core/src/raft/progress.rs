@@ -140,6 +140,11 @@ impl Progress {
         }
     }
 
+    /// The snapshot that it is sent.
+    pub(super) fn sent_snapshot(&self) -> Option<Snapshot> {
+        self.transfer.map(|transfer| transfer.snapshot)
+    }
+
     /// Whether it is sent a snapshot. It is no longer when it has the entry before the `horizon`, or a later one.
     pub(super) fn is_behind(&mut self, horizon: Index) -> bool {
         if self.flow == Flow::Snapshot && self.matched > Index::ZERO && self.matched.next() >= horizon {

@@ -60,21 +60,26 @@ pub(super) fn check(body: &Body, configurations: &[Placed]) -> Result<(), Reject
         (_, configurations) => configurations.is_empty(),
     };
     let is_position = last.index > Index::ZERO && last.term.0 > 0;
-    if is_position && is_placed && end <= rows && counted <= MAX_SNAPSHOT_ROWS { Ok(()) } else { Err(Rejected::Rows) }
+    if is_position && is_placed && rows > 0 && end <= rows && counted <= MAX_SNAPSHOT_ROWS {
+        Ok(())
+    } else {
+        Err(Rejected::Rows)
+    }
 }
 
 /// A leader.
 impl Raft {
     /// The first entry that can be sent.
     pub(super) fn horizon(&self, view: &impl LogView) -> Index {
-        view.first().max(self.stable.base().index.next())
+        self.stable.base(view).index.next()
     }
 
     /// The next rows for a peer that is behind the horizon, if some are to be sent.
     pub(super) fn snapshot_request(&mut self, slot: usize, view: &impl LogView) -> Option<Body> {
-        let snapshot = view.snapshot().filter(|snapshot| snapshot.last.index.next() >= self.horizon(view))?;
-        assert!(snapshot.last.index <= self.commit, "{snapshot:?} is ahead of what is committed");
-        let (first, count) = self.peers[slot].progress.rows_to_send(snapshot, view.rows_at_once())?;
+        let helps = self.horizon(view).prev()..=self.commit;
+        let snapshot = view.snapshot().filter(|snapshot| helps.contains(&snapshot.last.index))?;
+        let at_once = view.rows_at_once().clamp(1, MAX_SNAPSHOT_ROWS as u16);
+        let (first, count) = self.peers[slot].progress.rows_to_send(snapshot, at_once)?;
         Some(Body::SnapshotRows { last: snapshot.last, first, count, rows: snapshot.rows })
     }
 
@@ -83,8 +88,13 @@ impl Raft {
         // The last configuration was appended when the one before was committed, whatever this leader knows of that.
         let index = self.commit.max(self.membership.before().index);
         let last = LogPosition { index, term: self.stable.term(index, view)? };
-        self.peers[slot].progress.rows_to_send(Snapshot { last, rows: 1 }, 1)?;
-        Some(Body::SnapshotTerms { last, configuration: self.membership.as_of(index).index })
+        // One at a time, whatever is committed meanwhile.
+        let helps = self.horizon(view).prev().max(self.membership.before().index);
+        let sent = self.peers[slot].progress.sent_snapshot().filter(|sent| sent.last.index >= helps);
+        let snapshot = sent.unwrap_or(Snapshot { last, rows: 1 });
+        self.peers[slot].progress.rows_to_send(snapshot, 1)?;
+        let configuration = self.membership.as_of(snapshot.last.index).index;
+        Some(Body::SnapshotTerms { last: snapshot.last, configuration })
     }
 }
 
@@ -140,7 +150,10 @@ impl Raft {
         if self.faults.has(Fault::StaleSnapshotTaken) && last.index < self.commit {
             return Ok(false);
         }
-        self.agrees(last, view)
+        let agrees = self.agrees(last, view)?;
+        // The configuration before the last is committed: every log has its entry.
+        let before = self.membership.before().index;
+        if agrees || last.index >= before { Ok(agrees) } else { Err(Rejected::Contradiction { index: before }) }
     }
 
     /// The answer to rows.
@@ -152,7 +165,8 @@ impl Raft {
     /// The snapshot whose rows are all there, unless the log has caught up in the meantime.
     pub(super) fn complete_snapshot(&mut self, view: &impl LogView) -> Option<LogPosition> {
         let Receiving { snapshot, next } = self.receiving?;
-        if next < snapshot.rows {
+        // The write that makes it last is the next: no other rows come in between.
+        if next < snapshot.rows || !self.stable.has_room() {
             return None;
         }
         if self.has_snapshot(snapshot.last, view) != Ok(false) {
@@ -172,6 +186,8 @@ impl Raft {
     pub fn handle_installed(&mut self, now: Instant, configuration: Option<Placed>) {
         let Receiving { snapshot, next } = self.receiving.take().expect("a snapshot was to be installed");
         assert_eq!(next, snapshot.rows, "rows of the snapshot are missing");
+        let is_part = configuration.is_none_or(|placed| placed.index <= snapshot.last.index);
+        assert!(is_part, "a configuration that comes after the snapshot");
         self.install(now, snapshot.last, configuration);
         if let Some(slot) = self.leader_slot() {
             self.owe(slot, Owed::AppendAccepted);

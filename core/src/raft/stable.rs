@@ -10,6 +10,7 @@ use super::output::{HardState, LogView, Persist, Restored, Token};
 use super::terms::TermRuns;
 use crate::config::MAX_OPEN_WRITES;
 use crate::id::{Index, Term};
+use core::cmp::Ordering;
 use heapless::Deque;
 
 /// The log's ends and the hard state: `durable <= written <= last`.
@@ -72,8 +73,9 @@ impl Stable {
     }
 
     /// The entry before the first that the log may hold.
-    pub(super) fn base(&self) -> LogPosition {
-        self.base
+    pub(super) fn base(&self, view: &impl LogView) -> LogPosition {
+        let told = view.base();
+        if told.index > self.base.index { told } else { self.base }
     }
 
     pub(super) fn last(&self) -> LogPosition {
@@ -116,14 +118,19 @@ impl Stable {
         if index == Index::ZERO {
             return Some(Term::ZERO);
         }
-        if index == self.base.index {
-            return Some(self.base.term);
-        }
-        if index < self.base.index || index > self.last.index {
+        if index > self.last.index {
             return None;
         }
+        if let Some(term) = self.terms.term(index) {
+            return Some(term);
+        }
         // What is not remembered here is durable, so the store has it as it is now: see `can_append`.
-        self.terms.term(index).or_else(|| view.term(index))
+        let base = self.base(view);
+        match index.cmp(&base.index) {
+            Ordering::Less => None,
+            Ordering::Equal => Some(base.term),
+            Ordering::Greater => view.term(index),
+        }
     }
 
     /// The last entry at or before `index` with a term of at most `term`, but none before `floor`, at which the other
@@ -135,8 +142,12 @@ impl Stable {
             return LogPosition { index, term };
         }
         // Terms grow along the log: search the older part for the last one that is low enough.
-        let mut low = floor;
         let mut high = self.terms.first().map_or(index, |first| index.min(first.prev())).max(floor);
+        // Of what the store has forgotten nothing is known.
+        let base = self.base(view);
+        let begins_low_enough = base.index <= high && base.term <= term;
+        let mut low = if begins_low_enough { floor.max(base.index) } else { floor };
+        high = if begins_low_enough { high } else { high.min(base.index).max(floor) };
         while low < high {
             let middle = Index(low.0 + (high.0 - low.0).div_ceil(2));
             match view.term(middle) {
@@ -205,6 +216,11 @@ impl Stable {
         for write in self.open.iter_mut() {
             write.durable = write.durable.min(committed);
         }
+    }
+
+    /// Whether a write can be handed out now.
+    pub(super) fn has_room(&self) -> bool {
+        !self.open.is_full()
     }
 
     /// The next write: all that has changed since the one before. `None` if nothing has, or if [`MAX_OPEN_WRITES`] are

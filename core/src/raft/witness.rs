@@ -135,6 +135,9 @@ impl Raft {
             last = run.index;
         }
         batch.count = last.0 - prev.index.0;
+        if batch.count == 0 && end > prev.index {
+            return None;
+        }
         self.peers[slot].progress.sent(batch, commit);
         let configuration = self.membership.latest().index;
         let is_told = configuration > prev.index && configuration <= last;

@@ -6,7 +6,7 @@ use super::members::{MAX_MEMBERS_LEN, Members};
 use super::memory::Memory;
 use super::state::{MemoryTooSmall, State};
 use super::topics::Topic;
-use crate::config::{MAX_EVENT_PAYLOAD, MAX_FRAME_PAYLOAD, MAX_SNAPSHOT_ROWS, MAX_TOPIC, Parameters};
+use crate::config::{MAX_COUNTER, MAX_EVENT_PAYLOAD, MAX_FRAME_PAYLOAD, MAX_SNAPSHOT_ROWS, MAX_TOPIC, Parameters};
 use crate::dedup::Producer;
 use crate::digest::Digest;
 use crate::id::{Epoch, LogTime, Offset, TopicId};
@@ -177,6 +177,14 @@ impl<M: Memory> State<M> {
     pub(super) fn restore_rest(&mut self, meta: &Meta) -> Result<(), RestoreError> {
         if meta.parameters != self.parameters {
             return Err(RestoreError::ParametersChanged { stored: meta.parameters });
+        }
+        let key = RowKey::Meta;
+        let numbers = [meta.applied.index.0, meta.applied.term.0, meta.log_time.0, meta.events];
+        if numbers.into_iter().any(|number| number > MAX_COUNTER) {
+            return Err(RestoreError::RowMalformed { key });
+        }
+        if self.members.placed().is_some_and(|placed| placed.index > meta.applied.index) {
+            return Err(RestoreError::RowMalformed { key: RowKey::Configuration });
         }
         self.applied = meta.applied;
         self.drained = meta.applied;

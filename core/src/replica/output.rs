@@ -29,7 +29,8 @@ pub enum Output {
     /// [`Replica::apply`](super::Replica::apply). They need not be durable on this node, and nothing but apply has to
     /// wait for them: other outputs may be acted on in between.
     Apply {
-        /// The first of them: the one after those of the last such output.
+        /// The first of them: the one after those of the last such output, or after a snapshot. What was given out before a
+        /// snapshot and not applied is part of that.
         first: Index,
         /// The last of them.
         last: Index,

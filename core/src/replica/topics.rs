@@ -1,6 +1,6 @@
 //! The topics of a cluster: their names, and where each of them ends.
 
-use crate::config::MAX_TOPIC;
+use crate::config::{MAX_COUNTER, MAX_TOPIC};
 use crate::digest::Digest;
 use crate::id::{Offset, TopicId};
 use crate::table::{Content, Slot, Table};
@@ -19,11 +19,11 @@ pub struct Topic {
 }
 
 impl Topic {
-    /// A topic without events; `None` if the name is not 1 to 127 bytes long.
+    /// A topic that ends at `next`; `None` if the name is not 1 to 127 bytes long, or nobody can count on from there.
     pub(super) fn new(name: &str, next: Offset) -> Option<Self> {
         let mut topic = Self { name_len: name.len().try_into().ok()?, next, ..Self::EMPTY };
         topic.name.get_mut(..name.len())?.copy_from_slice(name.as_bytes());
-        (!name.is_empty()).then_some(topic)
+        (!name.is_empty() && next.0 <= MAX_COUNTER).then_some(topic)
     }
 
     /// Its name, 1 to 127 bytes.

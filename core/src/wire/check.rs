@@ -277,7 +277,7 @@ impl Check for raft::Message {
             }
             Body::SnapshotRows { last, first, count, rows } => {
                 range(usize::from(count) <= MAX_SNAPSHOT_ROWS)?;
-                range(first.checked_add(count.into()).is_some_and(|end| end <= rows))?;
+                range(rows > 0 && first.checked_add(count.into()).is_some_and(|end| end <= rows))?;
                 position(last)
             }
             Body::SnapshotTaken { last, .. } => position(last),

@@ -24,8 +24,8 @@ pub struct Disk {
 }
 
 impl LogView for Disk {
-    fn first(&self) -> Index {
-        Index(self.base as u64 + 1)
+    fn base(&self) -> LogPosition {
+        self.position(self.base)
     }
 
     fn snapshot(&self) -> Option<Snapshot> {
@@ -33,7 +33,7 @@ impl LogView for Disk {
     }
 
     fn term(&self, index: Index) -> Option<Term> {
-        let place = (index.0 as usize).checked_sub(1).filter(|&place| place + 1 >= self.base)?;
+        let place = (index.0 as usize).checked_sub(1).filter(|&place| place + 1 > self.base)?;
         self.log.get(place).copied()
     }
 }
