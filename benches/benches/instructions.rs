@@ -29,8 +29,10 @@ const ROUNDS: (u64, u64) = (200, 1_200);
 const TABLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions.txt");
 const CRC: Crc32 = Crc32::portable();
 
-/// The paths by name: each runs so many rounds.
-const PATHS: &[(&str, fn(u64))] = &[
+/// A name, and what runs so many rounds.
+type Path = (&'static str, fn(u64));
+
+const PATHS: &[Path] = &[
     ("ring-one", ring_one),
     ("ring-batch-of-32", ring_batch),
     ("pool-take-and-give-back", pool_take),

@@ -19,7 +19,7 @@ enum Write {
     Log {
         token: Token,
         hard_state: Option<HardState>,
-        install: Option<Install>,
+        install: Option<Box<Install>>,
         truncate_from: Option<u64>,
         append: Span,
     },
@@ -210,7 +210,7 @@ impl Disk {
         self.waiting.push_back(Write::Log {
             token: persist.token,
             hard_state: persist.hard_state,
-            install,
+            install: install.map(Box::new),
             truncate_from: persist.truncate_from.map(|from| from.0),
             append,
         });
@@ -416,7 +416,7 @@ impl Disk {
             self.damaged &= !hard_state.suspect;
         }
         if let Some(install) = install {
-            self.apply_install(install, entries);
+            self.apply_install(*install, entries);
         }
         if let Some(from) = truncate_from {
             let from = from as usize - 1;

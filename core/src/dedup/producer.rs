@@ -87,7 +87,7 @@ impl Producer {
     }
 
     /// Whether numbers can be counted on from: one of a row from elsewhere may say anything.
-    pub(super) fn is_countable(&self) -> bool {
+    pub(crate) fn is_countable(&self) -> bool {
         let spans = self.spans.iter().flat_map(|span| [span.first_sequence.0, span.first_offset.0]);
         // The last run may end behind the highest number.
         spans.chain([self.next.0, self.dropped, self.heard_at.0]).all(|number| number <= MAX_COUNTER + MAX_BATCH_EVENTS as u64)
@@ -100,7 +100,7 @@ impl Producer {
     }
 
     /// Takes note of a run's last `accepted` events, of which the first got `first_offset`.
-    pub(super) fn accept(&mut self, claim: &Claim, accepted: u16, dropped: u64, topic: TopicId, first_offset: Offset) {
+    pub(crate) fn accept(&mut self, claim: &Claim, accepted: u16, dropped: u64, topic: TopicId, first_offset: Offset) {
         let end = claim.first.plus(claim.count.into());
         let span =
             Span { topic, count: accepted.into(), first_sequence: Sequence(end.0 - u64::from(accepted)), first_offset };

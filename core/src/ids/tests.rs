@@ -281,6 +281,8 @@ fn compare(limit: u32, from_the_end: u32, time_to_live: u64, calls: &[Call]) {
     let mut model = Model { limit: limit as usize, time_to_live, ..Model::default() };
     let limits = limits(limit, time_to_live);
     let (mut memory, mut other_memory) = (slots(limit as usize + 2), slots(limit as usize));
+    let mut memories: Vec<_> = calls.iter().map(|_| slots(limit as usize)).collect();
+    let mut memories = memories.iter_mut();
     let (mut writer, mut reader) = share(&mut memory, limits, 1).unwrap();
     let (mut other, _) = share(&mut other_memory, limits, 2).unwrap();
     let first = numbers(limit) - from_the_end.min(numbers(limit));
@@ -309,7 +311,7 @@ fn compare(limit: u32, from_the_end: u32, time_to_live: u64, calls: &[Call]) {
                 bounds = writer.poll_bounds().unwrap_or(bounds);
                 assert_eq!(bounds, writer.bounds());
                 if matches!(call, Call::Restart) {
-                    let memory: &mut [IdSlot] = Box::leak(slots(limit as usize));
+                    let memory = memories.next().unwrap();
                     (writer, reader) = share(memory, limits, now).unwrap();
                     disk.values().for_each(|row| writer.put_back(row).unwrap());
                     writer.restore(bounds).unwrap();

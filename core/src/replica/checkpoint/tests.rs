@@ -4,7 +4,8 @@ extern crate std;
 
 use super::*;
 use crate::config::{EPOCHS_SET_ASIDE, MAX_EVENT_PAYLOAD};
-use crate::id::{Epoch, Index, ProducerId, Term};
+use crate::dedup::Claim;
+use crate::id::{Epoch, Index, ProducerId, Sequence, Term};
 use crate::raft::LogPosition;
 use crate::replica::Command;
 use crate::replica::testing::{HostState, PARAMETERS, TestRun, run, state, state_with};
@@ -162,6 +163,41 @@ fn each_error_names_what_is_wrong() {
     assert_eq!(restore_into(state_with(smaller), &rows).map(drop), Err(changed));
     let too_large = Parameters { event_payload: MAX_EVENT_PAYLOAD as u32 + 1, ..PARAMETERS };
     assert!(check_parameters(&PARAMETERS).is_ok() && check_parameters(&too_large).is_err());
+}
+
+/// A peer that sends rows may say anything in them, and knows how to reckon their hash.
+#[test]
+fn numbers_that_nothing_can_be_counted_on_from_are_refused() {
+    let (_, rows) = original();
+    let with = |key, value: &dyn Fn(&[u8], &mut [u8; MAX_ROW_LEN]) -> Row| {
+        let (mut changed, mut buffer) = (rows.clone(), [0; MAX_ROW_LEN]);
+        let row = value(&rows[&key][1..], &mut buffer);
+        changed.insert(key, buffer[..row.len].to_vec());
+        restore(&changed).map(drop).unwrap_err()
+    };
+    let key = RowKey::Topic(TopicId(1));
+    let endless = |_: &[u8], buffer: &mut _| encode(key, &("t", Offset(u64::MAX)), buffer);
+    assert_eq!(with(key, &endless), RestoreError::RowMalformed { key });
+    let key = RowKey::Meta;
+    let with_meta = |change: &dyn Fn(&mut Meta)| {
+        with(key, &|body, buffer| {
+            let mut meta: Meta = decode(key, body).unwrap();
+            change(&mut meta);
+            encode(key, &meta, buffer)
+        })
+    };
+    let malformed = RestoreError::RowMalformed { key };
+    assert_eq!(with_meta(&|meta| meta.log_time = LogTime(u64::MAX)), malformed);
+    assert_eq!(with_meta(&|meta| meta.applied.index = Index(u64::MAX)), malformed);
+    assert_eq!(with_meta(&|meta| meta.events = u64::MAX), malformed);
+    let mut producer = decode::<Option<Producer>>(key, &rows[&RowKey::Producer(0)][1..]).unwrap().unwrap();
+    assert!(producer.is_countable());
+    let claim =
+        Claim { producer: producer.id(), epoch: Epoch(1), first: Sequence(u64::MAX - 9), count: 2, has_gap: true };
+    producer.accept(&claim, 2, 0, TopicId(0), Offset(0));
+    assert!(!producer.is_countable());
+    let key = RowKey::Producer(0);
+    assert_eq!(with(key, &|_, buffer| encode(key, &Some(producer), buffer)), RestoreError::RowRefused { key });
 }
 
 #[test]
