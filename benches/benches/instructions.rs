@@ -94,7 +94,7 @@ fn dedup(rounds: u64) {
         let claim = Claim { producer, epoch: Epoch(1), first, count: 16, has_gap: false };
         let verdict = producers.judge(black_box(&claim));
         assert_eq!(verdict.fresh, 16);
-        producers.record(&claim, &verdict, Some((TopicId(0), Offset(round * 16))));
+        producers.record(&claim, &verdict, Some((TopicId(0), Offset(round * 16))), LogTime(round));
     }
 }
 

@@ -21,6 +21,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::RecvTimeoutError;
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
@@ -187,7 +188,8 @@ fn wait(
         if let Some(status) = child.try_wait().expect("a child") {
             return status;
         }
-        if is_done.recv_timeout(Duration::from_millis(5)).is_ok() {
+        // Without its end the publisher has failed: that is told when it is joined.
+        if is_done.recv_timeout(Duration::from_millis(5)) != Err(RecvTimeoutError::Timeout) {
             end(child);
             drop(input);
             return child.wait().expect("a child");

@@ -90,7 +90,9 @@ impl Producer {
     pub(crate) fn is_countable(&self) -> bool {
         let spans = self.spans.iter().flat_map(|span| [span.first_sequence.0, span.first_offset.0]);
         // The last run may end behind the highest number.
-        spans.chain([self.next.0, self.dropped, self.heard_at.0]).all(|number| number <= MAX_COUNTER + MAX_BATCH_EVENTS as u64)
+        spans
+            .chain([self.next.0, self.dropped, self.heard_at.0])
+            .all(|number| number <= MAX_COUNTER + MAX_BATCH_EVENTS as u64)
     }
 
     /// Begins a life: the ones before it are fenced, the numbering goes on.
