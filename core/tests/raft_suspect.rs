@@ -567,6 +567,21 @@ fn who_is_new_says_which_start_of_it_is_and_no_other_takes_itself_for_new() {
 }
 
 #[test]
+fn the_founder_tells_its_term_to_nobody_before_it_says_that_it_founds() {
+    let (mut node, start, _) = asking(1, 3, Disk::default());
+    node.timeout(ms(4_000));
+    node.hear(ms(4_000), 2, 1, Body::PreVoteIfNew { start, own: 5 }, &[]);
+    node.sent.clear();
+    // The other one asks at the same time. An answer of term 1 would end that it is new.
+    node.hear(ms(4_000), 2, 1, Body::SuspectPreVote { last: at(0, 0), start: 5 }, &[]);
+    assert_eq!((node.raft.role(), node.take_sent(2)), (Role::Candidate, Vec::new()));
+    node.sync_all(ms(4_001));
+    let said = node.take_sent(2);
+    assert_eq!(said[0], (1, Body::FoundingVote { last: at(0, 0), start: 5 }), "{said:?}");
+    assert_eq!(said[1..], [(1, Body::PreVoteReply { granted: false })]);
+}
+
+#[test]
 fn the_first_member_founds_and_names_the_start_of_those_who_are_new() {
     let (mut node, start, _) = asking(1, 3, Disk::default());
     node.timeout(ms(4_000));

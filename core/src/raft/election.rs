@@ -432,6 +432,12 @@ impl Raft {
         })
     }
 
+    /// Whether this member founds, and has not said so yet. An answer before that would tell its term, and who hears of a term
+    /// is not new any more: nobody could found with it.
+    pub(super) fn is_about_to_found(&self) -> bool {
+        self.role == Role::Candidate && self.election.campaign == Campaign::Founding && !self.stable.vote_is_durable()
+    }
+
     /// The connection to a member is back: what was asked of it may not have arrived.
     pub(super) fn ask_again(&mut self, slot: usize) {
         match self.role {

@@ -631,6 +631,7 @@ impl Raft {
             Owed::Vote => return Some((term, self.vote_request(slot)?)),
             Owed::VoteGranted => return Some((term, self.granted_vote(slot)?)),
             Owed::AppendAccepted => return Some((term, self.accepted(slot)?)),
+            Owed::PreVoteGranted | Owed::PreVoteRefused if self.is_about_to_found() => return None,
             _ => self.peers[slot].owed.remove(owed),
         }
         let Following { verified, round, refused: (rejected, hint), .. } = self.following;
